@@ -1,0 +1,121 @@
+"""Splits, masks and scrubs connection strings; every fault says what to do and quotes nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import unquote
+
+from worker.errors import ProbeError
+from worker.model import Reason
+
+MAX_ERROR_CHARACTERS = 300
+MASK = "***"
+MAX_URL_CHARACTERS = 16_384
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://", re.ASCII)
+_OPTION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
+_HOST_NAME = re.compile(r"[A-Za-z0-9_.-]{1,253}", re.ASCII)
+_IPV6 = re.compile(r"[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9_.-]{1,16})?", re.ASCII)
+_USER_INFO = re.compile(r"(?<=://)[^\s@]*@")
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionString:
+    """The parts of a connection string, percent-decoded; shows no secret."""
+
+    scheme: str
+    username: str | None = field(repr=False)
+    password: str | None = field(repr=False)
+    hosts: tuple[tuple[str, int | None], ...]
+    database: str | None
+    options: Mapping[str, str] = field(repr=False)
+    """By lower-case name; of a repeated option the last one."""
+
+
+def _unusable(text: str) -> ProbeError:
+    return ProbeError(Reason.MISCONFIGURED, text)
+
+
+def split(text: str) -> ConnectionString:
+    """Split a connection string of any engine.
+
+    Raises:
+        ProbeError: `misconfigured`; the text quotes no part that could hold a secret.
+    """
+    match = _SCHEME.match(text)
+    if match is None or len(text) > MAX_URL_CHARACTERS:
+        raise _unusable("the connection string is no URL of the form scheme://user@host:port/name")
+    if any(ord(c) < ord(" ") or c.isspace() for c in text):
+        raise _unusable("the connection string holds white space or control characters")
+    rest = text[match.end() :]
+    end = min((i for c in "/?#" if (i := rest.find(c)) >= 0), default=len(rest))
+    authority, tail = rest[:end], rest[end:]
+    user_info, at, hosts = authority.rpartition("@")
+    path, _, query = tail.partition("?")
+    if "@" in user_info or "@" in path or "#" in tail or ("@" in query and not at):
+        raise _unusable(
+            "the user name or password holds one of / ? # @ that is not percent-encoded"
+        )
+    user, colon, password = user_info.partition(":")
+    return ConnectionString(
+        scheme=match[1].lower(),
+        username=(_decode(user) or None) if at else None,
+        password=_decode(password) if colon else None,
+        hosts=tuple(_host(part) for part in hosts.split(",")),
+        database=_decode(path[1:]) or None,
+        options=dict(_option(part) for part in query.split("&") if part),
+    )
+
+
+def _decode(text: str) -> str:
+    try:
+        decoded = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise _unusable("the connection string's percent-encoding is not UTF-8") from None
+    if "\0" in decoded:
+        raise _unusable("the connection string holds a NUL character")
+    return decoded
+
+
+def _host(part: str) -> tuple[str, int | None]:
+    if part.startswith("["):
+        name, _, port = part[1:].partition("]")
+        colon, port = port[:1], port[1:]
+        if not _IPV6.fullmatch(name) or (colon and colon != ":"):
+            raise _unusable("the connection string's IPv6 address is not one")
+    else:
+        name, colon, port = part.partition(":")
+        if not name:
+            raise _unusable("the connection string names no host")
+        if "%2f" in name.lower():
+            raise _unusable("unix sockets are not contacted")
+        if not _HOST_NAME.fullmatch(name):
+            raise _unusable("the connection string's host name is not one")
+    if not colon:
+        return name, None
+    if not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65_535):  # noqa: PLR2004 -- the range of ports
+        raise _unusable("the connection string's port is not a number from 1 to 65535")
+    return name, int(port)
+
+
+def _option(part: str) -> tuple[str, str]:
+    name, _, value = part.partition("=")
+    if not _OPTION_NAME.fullmatch(name):
+        raise _unusable("the connection string's options are not of the form name=value&name=value")
+    return name.lower(), _decode(value)
+
+
+def clean(text: str) -> str:
+    """Make a stranger's text one line of printable characters, short enough for a column."""
+    return "".join(c if c.isprintable() else " " for c in text[: MAX_ERROR_CHARACTERS * 4])[
+        :MAX_ERROR_CHARACTERS
+    ]
+
+
+def scrub(text: str, secrets: Iterable[str] = ()) -> str:
+    """Mask the given secrets, longest first, and the user info of whatever looks like a URL."""
+    for secret in sorted(set(secrets), key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    return _USER_INFO.sub(f"{MASK}@", text)

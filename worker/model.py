@@ -1,0 +1,216 @@
+"""Nouns, reasons and event names; standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+
+class Engine(StrEnum):
+    """A kind of database server; the registry's column `type`."""
+
+    MONGODB = "mongodb"
+    REDIS = "redis"
+    POSTGRESQL = "postgresql"
+
+
+class Status(StrEnum):
+    """The colour of a Studio user's dot; the registry's `health_check_status`."""
+
+    UNKNOWN = "unknown"
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    UNHEALTHY = "unhealthy"
+
+
+class Reason(StrEnum):
+    """Why a check ended as it did: the closed list that metrics, logs and the registry share."""
+
+    OK = "ok"
+    SLOW = "slow"
+    TIMEOUT = "timeout"
+    DNS = "dns"
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    CLOSED = "closed"
+    TLS = "tls"
+    AUTH = "auth"
+    MISSING = "missing"
+    NOT_READY = "not_ready"
+    SATURATED = "saturated"
+    PROTOCOL = "protocol"
+    MISCONFIGURED = "misconfigured"
+    UNDECRYPTABLE = "undecryptable"
+    BLOCKED = "blocked"
+    INTERNAL = "internal"
+
+    @property
+    def status(self) -> Status | None:
+        """The status that this reason means; None where the last known one stays."""
+        return _STATUS_OF.get(self, Status.UNHEALTHY)
+
+    @property
+    def is_retried(self) -> bool:
+        """Whether another attempt may answer; authentication never is, it locks accounts."""
+        return self in _RETRIED
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether a result with this reason counts in the failure counter."""
+        return self not in {Reason.OK, Reason.SLOW}
+
+
+_STATUS_OF: Mapping[Reason, Status | None] = {
+    Reason.OK: Status.HEALTHY,
+    Reason.SLOW: Status.DEGRADED,
+    Reason.MISCONFIGURED: Status.UNKNOWN,
+    Reason.UNDECRYPTABLE: Status.UNKNOWN,
+    Reason.BLOCKED: Status.UNKNOWN,
+    Reason.INTERNAL: None,
+}
+_RETRIED = frozenset(
+    {
+        Reason.TIMEOUT,
+        Reason.DNS,
+        Reason.REFUSED,
+        Reason.UNREACHABLE,
+        Reason.CLOSED,
+        Reason.NOT_READY,
+        Reason.SATURATED,
+    }
+)
+
+
+class Phase(StrEnum):
+    """A part of the latency of the attempt that answered."""
+
+    DNS = "dns"
+    CONNECT = "connect"
+    TLS = "tls"
+    AUTH = "auth"
+    PING = "ping"
+
+
+class Event(StrEnum):
+    """The name of a log line; alerts are built on it."""
+
+    WORKER_STARTED = "worker_started"
+    CHECK_FINISHED = "check_finished"
+    DATABASE_HEALTH_CHANGED = "database_health_changed"
+    DATABASE_REJECTED = "database_rejected"
+    CHECK_CRASHED = "check_crashed"
+    CAPACITY_SHORT = "capacity_short"
+    REGISTRY_UNREACHABLE = "registry_unreachable"
+    REGISTRY_RECOVERED = "registry_recovered"
+    TICK_FAILED = "tick_failed"
+    WORKER_DRAINING = "worker_draining"
+    WORKER_STOPPED = "worker_stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which database: what a log line or a metric may say of it."""
+
+    database_id: UUID
+    project_id: UUID
+    name: str
+    engine: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to check one row until `leased_until`; all times are the registry's."""
+
+    revision: int
+    slot: datetime
+    """When the row was due."""
+    leased_until: datetime
+    claimed_at: datetime
+    claimed_monotonic: float
+    """Monotonic seconds at which `claimed_at` was read."""
+
+    def registry_time(self, monotonic: float) -> float:
+        """The registry's time at the given monotonic seconds, as a POSIX timestamp."""
+        return self.claimed_at.timestamp() + monotonic - self.claimed_monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """A claimed row as the registry gave it, nothing in it believed yet; holds a clear secret."""
+
+    identity: Identity
+    connection_string: str | None = field(repr=False)
+    """None where the row has none, or where it does not decrypt."""
+    is_decrypted: bool
+    config: str = field(repr=False)
+    """JSON text."""
+    ssl_enabled: bool
+    lease: Lease
+    status: Status
+    last_reason: Reason | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server that answered told: where the time went."""
+
+    phases: Mapping[Phase, float] = field(default_factory=dict)
+    """Seconds a phase."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """The immutable record of a check; holds no connection string."""
+
+    identity: Identity
+    lease: Lease
+    reason: Reason
+    status: Status | None
+    """None: the last known status stays."""
+    error: str | None
+    """None, or `<reason>: <text>`: cleaned and scrubbed."""
+    latency: float | None
+    """Seconds of the attempt that answered; None where none did."""
+    phases: Mapping[Phase, float]
+    attempts: int
+    started: float
+    """Monotonic seconds of the first attempt."""
+    finished: float
+    """Monotonic seconds."""
+    interval: float
+    """Seconds until the next check."""
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first attempt to the end, retries included."""
+        return self.finished - self.started
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A status that differs from the one before."""
+
+    change_id: int | None
+    """None where the registry does not know of it yet."""
+    identity: Identity
+    previous: Status
+    status: Status
+    reason: Reason
+    error: str | None
+    latency: float | None = None
+    attempts: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseState:
+    """What the registry last knew of one active row."""
+
+    identity: Identity
+    status: Status
+    reason: Reason | None
+    latency: float | None
+    checked_at: float | None
+    """POSIX timestamp."""

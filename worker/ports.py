@@ -1,0 +1,143 @@
+"""The Protocols through which the lower floors use the upper ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol, TypeVar
+from uuid import UUID
+
+from worker.connection import ConnectionString
+from worker.model import (
+    Answer,
+    Change,
+    CheckResult,
+    DatabaseState,
+    Event,
+    Identity,
+    Lease,
+    RawRow,
+)
+from worker.plan import Plan
+
+P = TypeVar("P", bound=Plan)
+Level = Literal["debug", "info", "warn", "error"]
+
+
+class Probe(Protocol[P]):
+    """Everything that the worker knows of one engine."""
+
+    def plan(
+        self, connection: ConnectionString, config: Mapping[str, object], *, ssl_enabled: bool
+    ) -> P:
+        """Make of a row's data what `ask` needs; contacts nobody.
+
+        Raises:
+            ProbeError: `misconfigured`, naming the scheme, option or key, never a value.
+        """
+        ...
+
+    async def ask(self, plan: P) -> Answer:
+        """Connect, authenticate, ping, close; the caller owns deadline and latency.
+
+        Raises:
+            ProbeError: why no application could use the server now.
+        """
+        ...
+
+
+class Log(Protocol):
+    """Where events go."""
+
+    def __call__(self, event: Event, level: Level, message: str, **facts: object) -> None:
+        """Write one event."""
+        ...
+
+
+class Meter(Protocol):
+    """Where figures of the worker's own doing go."""
+
+    def checked(self, result: CheckResult) -> None:
+        """Count one finished check."""
+        ...
+
+    def in_flight(self, checks: int) -> None:
+        """Set how many checks hold a slot."""
+        ...
+
+    def ticked(self, seconds: float) -> None:
+        """Note that a tick has ended, well or by a registry error."""
+        ...
+
+    def pending(self, results: int) -> None:
+        """Set how many results wait for the registry."""
+        ...
+
+    def registry_failed(self, operation: str) -> None:
+        """Count a failed call to the registry."""
+        ...
+
+    def registry_usable(self, *, usable: bool) -> None:
+        """Set whether the registry can be used."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What the registry says of one result that it took."""
+
+    database_id: UUID
+    change: Change | None
+    next_due: datetime | None
+    """The registry's time of the next check; None where the row is gone, inactive or edited."""
+
+
+class Registry(Protocol):
+    """The registry's functions, as the floors below see them.
+
+    Every call raises RegistryUnavailableError when the registry cannot be used just now.
+    """
+
+    async def tend(self) -> None:
+        """Heal a part of the schedule and note the registry's time."""
+        ...
+
+    async def claim(self, slots: int, slow_slots: int) -> Sequence[RawRow]:
+        """Lease rows that are due within the coming tick."""
+        ...
+
+    async def record(self, results: Sequence[CheckResult]) -> Sequence[Recorded]:
+        """Write results; those not returned are locked elsewhere and stay pending.
+
+        Raises:
+            BadResultsError: the batch was refused for its data; nothing of it was written.
+        """
+        ...
+
+    async def give_back(self, leases: Mapping[UUID, Lease]) -> None:
+        """Make rows due again whose check was cut."""
+        ...
+
+    async def unannounced(self) -> Sequence[Change]:
+        """Take the changes that a killed worker left unannounced."""
+        ...
+
+    async def mark_announced(self, change_ids: Sequence[int]) -> None:
+        """Note that these changes are in the log."""
+        ...
+
+
+class Fleet(Protocol):
+    """Who keeps the newest state of every database."""
+
+    def lay(self, result: CheckResult) -> None:
+        """Lay this replica's result over the snapshot."""
+        ...
+
+    def forget(self, identity: Identity) -> None:
+        """Drop a database that is gone or inactive."""
+        ...
+
+
+__all__ = ["DatabaseState", "Fleet", "Log", "Meter", "Probe", "Recorded", "Registry"]
