@@ -12,6 +12,7 @@ from worker.model import Reason
 
 MAX_ERROR_CHARACTERS = 300
 MASK = "***"
+MIN_SCRUBBED_CHARACTERS = 4
 MAX_URL_CHARACTERS = 16_384
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://", re.ASCII)
@@ -115,7 +116,11 @@ def clean(text: str) -> str:
 
 
 def scrub(text: str, secrets: Iterable[str] = ()) -> str:
-    """Mask the given secrets, longest first, and the user info of whatever looks like a URL."""
+    """Mask the given secrets, longest first, and the user info of whatever looks like a URL.
+
+    Secrets under four characters stay: they occur in ordinary words, and the gaps would tell them.
+    """
     for secret in sorted(set(secrets), key=len, reverse=True):
-        text = text.replace(secret, MASK)
+        if len(secret) >= MIN_SCRUBBED_CHARACTERS:
+            text = text.replace(secret, MASK)
     return _USER_INFO.sub(f"{MASK}@", text)

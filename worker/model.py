@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -159,6 +160,8 @@ class Answer:
 
     phases: Mapping[Phase, float] = field(default_factory=dict)
     """Seconds a phase."""
+    at: float = field(default_factory=time.monotonic)
+    """Monotonic seconds; made before the connection closes, so closing is no latency."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +185,8 @@ class CheckResult:
     """Monotonic seconds."""
     interval: float
     """Seconds until the next check."""
+    address: str = ""
+    """Host and port for people; empty where none is known."""
 
     @property
     def duration(self) -> float:

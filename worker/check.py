@@ -1,0 +1,155 @@
+"""One check of one target: attempts, deadline, latency; always returns a result."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from worker.connection import clean, scrub
+from worker.errors import ProbeError, translate
+from worker.model import Answer, CheckResult, Event, Phase, Reason
+from worker.ports import Log
+from worker.target import Probes, Reject, Target
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What one try came to; `fault` is None where the server answered."""
+
+    latency: float | None
+    phases: Mapping[Phase, float] = field(default_factory=dict)
+    fault: ProbeError | None = None
+
+
+class Checker:
+    """Carries checks to their results; owns attempts that outlive their bound (stragglers)."""
+
+    def __init__(self, probes: Probes, deadline: float, log: Log) -> None:
+        """Take the probes and the deadline in seconds, which no check outlasts."""
+        self._probes = probes
+        self._deadline = deadline
+        self._log = log
+        self._stragglers: set[asyncio.Task[Answer]] = set()
+
+    @property
+    def stragglers(self) -> int:
+        """How many attempts were told to stop and have not yet."""
+        return len(self._stragglers)
+
+    async def check(self, target: Target) -> CheckResult:
+        """Ask one target until it answers, a retry is pointless, or the deadline is near."""
+        started = time.monotonic()
+        end = started + self._deadline
+        attempts = 0
+        while True:
+            attempts += 1
+            attempt = await self._attempt(target, end)
+            resume = time.monotonic() + target.retry_delay
+            if (
+                attempt.fault is None
+                or not attempt.fault.reason.is_retried
+                or attempts >= target.max_attempts
+                or resume >= end
+            ):
+                return self._result(target, attempt, attempts, started)
+            await asyncio.sleep(target.retry_delay)
+
+    def reject(self, reject: Reject) -> CheckResult:
+        """Make the result of a row that cannot be asked."""
+        now = time.monotonic()
+        return CheckResult(
+            identity=reject.identity,
+            lease=reject.lease,
+            reason=reject.fault.reason,
+            status=reject.fault.reason.status,
+            error=_error(reject.fault, ""),
+            latency=None,
+            phases={},
+            attempts=0,
+            started=now,
+            finished=now,
+            interval=reject.interval,
+        )
+
+    async def _attempt(self, target: Target, end: float) -> _Attempt:
+        """Run one try as a task of its own, so that no probe can hold the slot."""
+        before = time.monotonic()
+        bound = min(target.plan.attempt_timeout, end - before)
+        task = asyncio.create_task(self._probes[target.engine].ask(target.plan))
+        try:
+            await asyncio.wait({task}, timeout=bound)
+            if not task.done():
+                text = f"no answer within {bound * 1000:.0f} ms"
+                return _Attempt(None, fault=ProbeError(Reason.TIMEOUT, text))
+        finally:
+            if not task.done():
+                self._abandon(task)
+        if (error := _exception(task)) is None:
+            answer = task.result()
+            return _Attempt(answer.at - before, answer.phases)
+        return _Attempt(None, fault=translate(error, ()) or self._crash(target, error))
+
+    def _abandon(self, task: asyncio.Task[Answer]) -> None:
+        task.cancel()
+        self._stragglers.add(task)
+        task.add_done_callback(self._straggler_ended)
+
+    def _straggler_ended(self, task: asyncio.Task[Answer]) -> None:
+        self._stragglers.discard(task)
+        _exception(task)
+
+    def _crash(self, target: Target, error: BaseException) -> ProbeError:
+        secrets = tuple(target.plan.secrets())
+        self._log(
+            Event.CHECK_CRASHED,
+            "error",
+            f"the check of {target.identity.name} crashed: {type(error).__name__}",
+            database_id=str(target.identity.database_id),
+            engine=target.engine,
+            traceback=scrub("".join(traceback.format_exception(error)), secrets),
+        )
+        return ProbeError(Reason.INTERNAL, f"the check crashed: {type(error).__name__}")
+
+    def _result(
+        self, target: Target, attempt: _Attempt, attempts: int, started: float
+    ) -> CheckResult:
+        fault = attempt.fault or _slowness(target, attempt.latency)
+        reason = Reason.OK if fault is None else fault.reason
+        return CheckResult(
+            identity=target.identity,
+            lease=target.lease,
+            reason=reason,
+            status=reason.status,
+            error=None
+            if fault is None
+            else _error(fault, target.plan.address, tuple(target.plan.secrets())),
+            latency=attempt.latency,
+            phases=attempt.phases,
+            attempts=attempts,
+            started=started,
+            finished=time.monotonic(),
+            interval=target.interval,
+            address=target.plan.address,
+        )
+
+
+def _exception(task: asyncio.Task[Answer]) -> BaseException | None:
+    """Take a task's exception; a task that was cancelled from within is one, too."""
+    return asyncio.CancelledError() if task.cancelled() else task.exception()
+
+
+def _slowness(target: Target, latency: float | None) -> ProbeError | None:
+    if latency is None or target.degraded_after is None or latency <= target.degraded_after:
+        return None
+    text = f"answered in {latency * 1000:.0f} ms, slower than {target.degraded_after * 1000:.0f} ms"
+    return ProbeError(Reason.SLOW, text)
+
+
+def _error(fault: ProbeError, address: str, secrets: tuple[str, ...] = ()) -> str:
+    text = scrub(fault.text, secrets)
+    if address and address not in text:
+        text = f"{text} ({address})"
+    return f"{fault.reason}: {clean(text)}"

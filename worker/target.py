@@ -1,0 +1,98 @@
+"""Raw row to target or reject: one bad row blinds no other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from worker import connection
+from worker.errors import ProbeError
+from worker.model import Engine, Identity, Lease, RawRow, Reason
+from worker.plan import Plan, RowConfig, parse_config
+from worker.ports import Probe
+
+Probes = Mapping[Engine, Probe[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An active row made ready to probe; holds clear secrets in its plan, shows none."""
+
+    identity: Identity
+    lease: Lease
+    engine: Engine
+    plan: Plan
+    max_attempts: int
+    retry_delay: float
+    """Seconds between two attempts."""
+    degraded_after: float | None
+    """Seconds of latency from which on an answer is slow; None means never."""
+    interval: float
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """An active row that no target can be made of, and why."""
+
+    identity: Identity
+    lease: Lease
+    fault: ProbeError
+    interval: float
+    """Seconds."""
+
+
+def make_target(row: RawRow, probes: Probes, default_interval: float) -> Target | Reject:
+    """Believe nothing of a row until it is read; never raises for what a row holds."""
+    interval = default_interval
+    try:
+        config = _config(row)
+        common = parse_config(RowConfig, config)
+        interval = float(common.health_check.interval_seconds or default_interval)
+        engine = _engine(row)
+        plan = probes[engine].plan(
+            connection.split(_connection_string(row)), config, ssl_enabled=row.ssl_enabled
+        )
+    except ProbeError as fault:
+        return Reject(row.identity, row.lease, fault, interval)
+    slow = common.health_check.degraded_after_ms
+    return Target(
+        identity=row.identity,
+        lease=row.lease,
+        engine=engine,
+        plan=plan,
+        max_attempts=common.retry_strategy.max_attempts,
+        retry_delay=common.retry_strategy.delay / 1000,
+        degraded_after=None if slow is None else slow / 1000,
+        interval=interval,
+    )
+
+
+def _config(row: RawRow) -> Mapping[str, object]:
+    config = json.loads(row.config)
+    if not isinstance(config, dict):
+        raise ProbeError(Reason.MISCONFIGURED, "config is not a JSON object")
+    return config
+
+
+def _engine(row: RawRow) -> Engine:
+    try:
+        return Engine(row.identity.engine)
+    except ValueError:
+        known = ", ".join(Engine)
+        raise ProbeError(
+            Reason.MISCONFIGURED, f"type is none of those that this worker knows: {known}"
+        ) from None
+
+
+def _connection_string(row: RawRow) -> str:
+    if not row.is_decrypted:
+        raise ProbeError(
+            Reason.UNDECRYPTABLE,
+            "the stored connection string does not decrypt; register it again",
+        )
+    if not row.connection_string:
+        raise ProbeError(Reason.MISCONFIGURED, "no connection string is registered")
+    return row.connection_string
