@@ -8,11 +8,11 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from worker.connection import clean, scrub
+from worker.connection import clean, scrub, secrets_of
 from worker.errors import ProbeError, translate
-from worker.model import Answer, CheckResult, Event, Phase, Reason
+from worker.model import Answer, CheckResult, Event, Identity, Phase, RawRow, Reason
 from worker.ports import Log
-from worker.target import Probes, Reject, Target
+from worker.target import Probes, Reject, Target, make_target
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,13 @@ class _Attempt:
 class Checker:
     """Carries checks to their results; owns attempts that outlive their bound (stragglers)."""
 
-    def __init__(self, probes: Probes, deadline: float, log: Log) -> None:
-        """Take the probes and the deadline in seconds, which no check outlasts."""
+    def __init__(
+        self, probes: Probes, log: Log, *, deadline: float, default_interval: float
+    ) -> None:
+        """Take the deadline in seconds, which no check outlasts, and the usual interval."""
         self._probes = probes
         self._deadline = deadline
+        self._default_interval = default_interval
         self._log = log
         self._stragglers: set[asyncio.Task[Answer]] = set()
 
@@ -39,9 +42,23 @@ class Checker:
         """How many attempts were told to stop and have not yet."""
         return len(self._stragglers)
 
-    async def check(self, target: Target) -> CheckResult:
-        """Ask one target until it answers, a retry is pointless, or the deadline is near."""
+    async def check(self, row: RawRow) -> CheckResult:
+        """Check one row once; whatever it holds and whatever breaks, there is a result."""
         started = time.monotonic()
+        try:
+            target = make_target(row, self._probes, self._default_interval)
+            if isinstance(target, Reject):
+                return _rejected(target, started)
+            return await self._check(target, started)
+        except Exception as error:  # noqa: BLE001 -- a row that breaks our code is data, too
+            secrets = secrets_of(row.connection_string or "")
+            fault = self._crash(row.identity, error, secrets)
+            return _rejected(
+                Reject(row.identity, row.lease, fault, self._default_interval), started
+            )
+
+    async def _check(self, target: Target, started: float) -> CheckResult:
+        """Ask one target until it answers, a retry is pointless, or the deadline is near."""
         end = started + self._deadline
         attempts = 0
         while True:
@@ -54,25 +71,8 @@ class Checker:
                 or attempts >= target.max_attempts
                 or resume >= end
             ):
-                return self._result(target, attempt, attempts, started)
+                return _result(target, attempt, attempts, started)
             await asyncio.sleep(target.retry_delay)
-
-    def reject(self, reject: Reject) -> CheckResult:
-        """Make the result of a row that cannot be asked."""
-        now = time.monotonic()
-        return CheckResult(
-            identity=reject.identity,
-            lease=reject.lease,
-            reason=reject.fault.reason,
-            status=reject.fault.reason.status,
-            error=_error(reject.fault, ""),
-            latency=None,
-            phases={},
-            attempts=0,
-            started=now,
-            finished=now,
-            interval=reject.interval,
-        )
 
     async def _attempt(self, target: Target, end: float) -> _Attempt:
         """Run one try as a task of its own, so that no probe can hold the slot."""
@@ -90,7 +90,9 @@ class Checker:
         if (error := _exception(task)) is None:
             answer = task.result()
             return _Attempt(answer.at - before, answer.phases)
-        return _Attempt(None, fault=translate(error, ()) or self._crash(target, error))
+        if (fault := translate(error, ())) is None:
+            fault = self._crash(target.identity, error, tuple(target.plan.secrets()))
+        return _Attempt(None, fault=fault)
 
     def _abandon(self, task: asyncio.Task[Answer]) -> None:
         task.cancel()
@@ -101,39 +103,54 @@ class Checker:
         self._stragglers.discard(task)
         _exception(task)
 
-    def _crash(self, target: Target, error: BaseException) -> ProbeError:
-        secrets = tuple(target.plan.secrets())
+    def _crash(
+        self, identity: Identity, error: BaseException, secrets: tuple[str, ...]
+    ) -> ProbeError:
         self._log(
             Event.CHECK_CRASHED,
             "error",
-            f"the check of {target.identity.name} crashed: {type(error).__name__}",
-            database_id=str(target.identity.database_id),
-            engine=target.engine,
+            f"the check of {identity.name} crashed: {type(error).__name__}",
+            database_id=str(identity.database_id),
+            engine=identity.engine,
             traceback=scrub("".join(traceback.format_exception(error)), secrets),
         )
         return ProbeError(Reason.INTERNAL, f"the check crashed: {type(error).__name__}")
 
-    def _result(
-        self, target: Target, attempt: _Attempt, attempts: int, started: float
-    ) -> CheckResult:
-        fault = attempt.fault or _slowness(target, attempt.latency)
-        reason = Reason.OK if fault is None else fault.reason
-        return CheckResult(
-            identity=target.identity,
-            lease=target.lease,
-            reason=reason,
-            status=reason.status,
-            error=None
-            if fault is None
-            else _error(fault, target.plan.address, tuple(target.plan.secrets())),
-            latency=attempt.latency,
-            phases=attempt.phases,
-            attempts=attempts,
-            started=started,
-            finished=time.monotonic(),
-            interval=target.interval,
-            address=target.plan.address,
-        )
+
+def _rejected(reject: Reject, started: float) -> CheckResult:
+    return CheckResult(
+        identity=reject.identity,
+        lease=reject.lease,
+        reason=reject.fault.reason,
+        status=reject.fault.reason.status,
+        error=_error(reject.fault),
+        latency=None,
+        phases={},
+        attempts=0,
+        started=started,
+        finished=time.monotonic(),
+        interval=reject.interval,
+    )
+
+
+def _result(target: Target, attempt: _Attempt, attempts: int, started: float) -> CheckResult:
+    fault = attempt.fault or _slowness(target, attempt.latency)
+    reason = Reason.OK if fault is None else fault.reason
+    secrets = tuple(target.plan.secrets())
+    return CheckResult(
+        identity=target.identity,
+        lease=target.lease,
+        reason=reason,
+        status=reason.status,
+        error=None if fault is None else _error(fault, target.plan.address, secrets),
+        latency=attempt.latency,
+        phases=attempt.phases,
+        attempts=attempts,
+        started=started,
+        finished=time.monotonic(),
+        interval=target.interval,
+        address=target.plan.address,
+    )
 
 
 def _exception(task: asyncio.Task[Answer]) -> BaseException | None:
@@ -148,7 +165,7 @@ def _slowness(target: Target, latency: float | None) -> ProbeError | None:
     return ProbeError(Reason.SLOW, text)
 
 
-def _error(fault: ProbeError, address: str, secrets: tuple[str, ...] = ()) -> str:
+def _error(fault: ProbeError, address: str = "", secrets: tuple[str, ...] = ()) -> str:
     text = scrub(fault.text, secrets)
     if address and address not in text:
         text = f"{text} ({address})"

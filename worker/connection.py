@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import unquote
+from urllib.parse import quote, quote_plus, unquote
 
 from worker.errors import ProbeError
 from worker.model import Reason
@@ -113,6 +114,22 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text[: MAX_ERROR_CHARACTERS * 4])[
         :MAX_ERROR_CHARACTERS
     ]
+
+
+def secret_forms(secret: str) -> tuple[str, ...]:
+    """List the spellings in which a secret could appear in a text."""
+    spellings = {secret, quote(secret, safe=""), quote_plus(secret), unquote(secret)}
+    coded = {
+        base64.b64encode(s.encode(errors="surrogatepass")).decode().rstrip("=") for s in spellings
+    }
+    return tuple((spellings | coded) - {""})
+
+
+def secrets_of(text: str) -> tuple[str, ...]:
+    """List what may not appear of a connection string that need not even be one."""
+    user_info = text.partition("://")[2].rpartition("@")[0]
+    password = user_info.partition(":")[2]
+    return (text, *secret_forms(user_info), *secret_forms(password)) if text else ()
 
 
 def scrub(text: str, secrets: Iterable[str] = ()) -> str:

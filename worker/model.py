@@ -59,6 +59,11 @@ class Reason(StrEnum):
         return self in _RETRIED
 
     @property
+    def is_slow_to_find(self) -> bool:
+        """Whether finding this out takes its whole time: such rows get half of the slots."""
+        return self in {Reason.TIMEOUT, Reason.DNS, Reason.UNREACHABLE}
+
+    @property
     def is_failure(self) -> bool:
         """Whether a result with this reason counts in the failure counter."""
         return self not in {Reason.OK, Reason.SLOW}
@@ -187,6 +192,11 @@ class CheckResult:
     """Seconds until the next check."""
     address: str = ""
     """Host and port for people; empty where none is known."""
+
+    @property
+    def lateness(self) -> float:
+        """Seconds from the due time to the start of the first attempt; never negative."""
+        return max(0.0, self.lease.registry_time(self.started) - self.lease.slot.timestamp())
 
     @property
     def duration(self) -> float:

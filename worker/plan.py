@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
-from urllib.parse import quote, quote_plus
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from worker.connection import secret_forms
 from worker.errors import ProbeError
 from worker.model import Reason
 
@@ -67,9 +67,7 @@ class Plan:
     def secrets(self) -> Iterator[str]:
         """Yield every form in which a secret of this plan could appear in a text."""
         if self.password:
-            yield self.password
-            yield quote(self.password, safe="")
-            yield quote_plus(self.password)
+            yield from secret_forms(self.password)
 
 
 class RowModel(BaseModel):

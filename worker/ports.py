@@ -13,9 +13,7 @@ from worker.model import (
     Answer,
     Change,
     CheckResult,
-    DatabaseState,
     Event,
-    Identity,
     Lease,
     RawRow,
 )
@@ -90,7 +88,9 @@ class Recorded:
     database_id: UUID
     change: Change | None
     next_due: datetime | None
-    """The registry's time of the next check; None where the row is gone, inactive or edited."""
+    """The registry's time of the next check; None where the result was dropped."""
+    is_gone: bool = False
+    """Whether it was dropped because the row is gone or inactive, and not for an edit."""
 
 
 class Registry(Protocol):
@@ -126,18 +126,3 @@ class Registry(Protocol):
     async def mark_announced(self, change_ids: Sequence[int]) -> None:
         """Note that these changes are in the log."""
         ...
-
-
-class Fleet(Protocol):
-    """Who keeps the newest state of every database."""
-
-    def lay(self, result: CheckResult) -> None:
-        """Lay this replica's result over the snapshot."""
-        ...
-
-    def forget(self, identity: Identity) -> None:
-        """Drop a database that is gone or inactive."""
-        ...
-
-
-__all__ = ["DatabaseState", "Fleet", "Log", "Meter", "Probe", "Recorded", "Registry"]

@@ -1,0 +1,77 @@
+"""Logs every change at least once, hardly ever twice, each with its change_id."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from worker.model import Change, CheckResult, Event, Status
+from worker.ports import Level, Log, Registry
+
+_LEVELS: dict[Status, Level] = {
+    Status.HEALTHY: "info",
+    Status.DEGRADED: "warn",
+    Status.UNKNOWN: "warn",
+    Status.UNHEALTHY: "error",
+}
+
+
+class Announcer:
+    """Writes `database_health_changed` and tells the registry which changes are in the log."""
+
+    def __init__(self, registry: Registry, log: Log) -> None:
+        self._registry = registry
+        self._log = log
+        self._to_mark: list[int] = []
+        self._told: dict[UUID, Status] = {}
+        """The statuses logged in an outage, which the registry does not know of yet."""
+
+    def recorded(self, change: Change, result: CheckResult | None = None) -> None:
+        """Log a change that the registry has committed, unless an outage has told of it."""
+        if self._told.pop(change.identity.database_id, None) is not change.status:
+            self._write(change, result)
+        if change.change_id is not None:
+            self._to_mark.append(change.change_id)
+
+    def unrecorded(self, change: Change, result: CheckResult) -> None:
+        """Log a change against the remembered status while the registry cannot be used."""
+        self._told[change.identity.database_id] = change.status
+        self._write(change, result)
+
+    def forget(self, database_id: UUID) -> None:
+        """Drop what is known of a row that is gone, inactive or edited."""
+        self._told.pop(database_id, None)
+
+    async def mark(self) -> None:
+        """Note in the registry what is in the log; raises RegistryUnavailableError."""
+        if self._to_mark:
+            marked = tuple(self._to_mark)
+            await self._registry.mark_announced(marked)
+            del self._to_mark[: len(marked)]
+
+    async def adopt(self) -> None:
+        """Log what a killed worker left unannounced; raises RegistryUnavailableError."""
+        for change in await self._registry.unannounced():
+            self.recorded(change)
+        await self.mark()
+
+    def _write(self, change: Change, result: CheckResult | None) -> None:
+        where = f" ({result.address})" if result is not None and result.address else ""
+        why = "" if change.status is Status.HEALTHY else f": {change.reason}{where}"
+        latency = None if change.latency is None else round(change.latency * 1000, 1)
+        self._log(
+            Event.DATABASE_HEALTH_CHANGED,
+            _LEVELS[change.status],
+            f"{change.identity.name} is {change.status}{why}",
+            change_id=change.change_id,
+            database_id=str(change.identity.database_id),
+            project_id=str(change.identity.project_id),
+            name=change.identity.name,
+            engine=change.identity.engine,
+            previous=change.previous,
+            status=change.status,
+            reason=change.reason,
+            error=change.error,
+            latency_ms=latency,
+            attempts=change.attempts,
+            recorded=change.change_id is not None,
+        )

@@ -1,0 +1,150 @@
+"""Claims rows, starts each check at its due time, delivers the results."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from uuid import UUID
+
+from worker.check import Checker
+from worker.deliver import Sinks
+from worker.errors import RegistryUnavailableError
+from worker.model import CheckResult, Event, Lease, RawRow
+from worker.outbox import Outbox
+from worker.ports import Registry
+
+CAPACITY_WARNING_SECONDS = 60.0
+GOODBYE_SECONDS = 2.0
+"""How much of the drain bound is kept for recording and giving back."""
+
+
+class Dispatcher:
+    """Owns the slots: what is claimed, waits for its due time, or is being checked."""
+
+    def __init__(
+        self, registry: Registry, checker: Checker, outbox: Outbox, sinks: Sinks, slots: int
+    ) -> None:
+        self._registry = registry
+        self._checker = checker
+        self._outbox = outbox
+        self._sinks = sinks
+        self._slots = slots
+        self._running: dict[asyncio.Task[CheckResult], RawRow] = {}
+        self._waiting: set[asyncio.Task[CheckResult]] = set()
+        self._cut: dict[UUID, Lease] = {}
+        self._claiming = asyncio.Lock()
+        self._is_hungry = False
+        self._is_draining = False
+        self._room = asyncio.Event()
+        self._warned_at = -CAPACITY_WARNING_SECONDS
+
+    async def tick(self) -> None:
+        """Claim what is due, or in an outage start what is remembered; never waits for a check."""
+        began = time.monotonic()
+        try:
+            await self._registry.tend()
+            self._outbox.forget_due()
+            await self._claim()
+        except RegistryUnavailableError:
+            self._start_remembered()
+        self._sinks.meter.ticked(time.monotonic() - began)
+
+    async def refill(self) -> None:
+        """Claim again as soon as a quarter of the slots is free and more is due."""
+        while True:
+            await self._room.wait()
+            self._room.clear()
+            try:
+                await self._claim()
+            except RegistryUnavailableError:
+                self._is_hungry = False
+
+    async def drain(self, grace: float) -> None:
+        """Stop claiming, let checks end within `grace` seconds, record them, give back the rest."""
+        self._is_draining = True
+        end = time.monotonic() + grace
+        for task in tuple(self._waiting):
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running, timeout=max(0.0, grace - GOODBYE_SECONDS))
+        for task in tuple(self._running):
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running, timeout=1)
+        try:
+            async with asyncio.timeout(max(GOODBYE_SECONDS, end - time.monotonic())):
+                await self._outbox.flush()
+                await self._registry.give_back(self._cut)
+        except (TimeoutError, RegistryUnavailableError):
+            return
+
+    def note_overdue(self, overdue: int) -> None:
+        """Say at most once a minute that the slots do not suffice, and how much is missing."""
+        now = time.monotonic()
+        elapsed = now - self._warned_at
+        if not (overdue and self._is_hungry) or elapsed < CAPACITY_WARNING_SECONDS:
+            return
+        self._warned_at = now
+        self._sinks.log(
+            Event.CAPACITY_SHORT,
+            "warn",
+            f"{overdue} databases are overdue and all {self._slots} slots are busy: "
+            "raise MAX_CONCURRENT_CHECKS or run another replica",
+            overdue=overdue,
+            slots=self._slots,
+            in_flight=len(self._running),
+        )
+
+    async def _claim(self) -> None:
+        async with self._claiming:
+            while not self._is_draining and (free := self._slots - len(self._running)):
+                rows = await self._registry.claim(free, self._slow_room())
+                for row in rows:
+                    self._start(row)
+                self._is_hungry = len(rows) >= free
+                if not self._is_hungry:
+                    return
+
+    def _slow_room(self) -> int:
+        slow = sum(1 for row in self._running.values() if _is_slow(row))
+        return max(0, max(1, self._slots // 2) - slow)
+
+    def _start_remembered(self) -> None:
+        for row in self._outbox.due_rows():
+            is_short = len(self._running) >= self._slots
+            if self._is_draining or is_short or (_is_slow(row) and not self._slow_room()):
+                self._outbox.postpone(row)
+            else:
+                self._start(row)
+
+    def _start(self, row: RawRow) -> None:
+        task = asyncio.create_task(self._carry(row))
+        self._running[task] = row
+        self._waiting.add(task)
+        task.add_done_callback(self._ended)
+        self._sinks.meter.in_flight(len(self._running))
+
+    async def _carry(self, row: RawRow) -> CheckResult:
+        due_in = row.lease.slot.timestamp() - row.lease.registry_time(time.monotonic())
+        if due_in > 0:
+            await asyncio.sleep(due_in)
+        task = asyncio.current_task()
+        if task is not None:
+            self._waiting.discard(task)
+        return await self._checker.check(row)
+
+    def _ended(self, task: asyncio.Task[CheckResult]) -> None:
+        row = self._running.pop(task)
+        self._waiting.discard(task)
+        self._sinks.meter.in_flight(len(self._running))
+        if self._is_hungry and (self._slots - len(self._running)) * 4 >= self._slots:
+            self._room.set()
+        if task.cancelled():
+            self._cut[row.identity.database_id] = row.lease
+        else:
+            self._sinks.take(row, task.result())
+            self._outbox.put(row, task.result())
+
+
+def _is_slow(row: RawRow) -> bool:
+    return row.last_reason is not None and row.last_reason.is_slow_to_find

@@ -1,0 +1,177 @@
+"""Results waiting for the registry, and rows remembered for an outage."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from itertools import islice
+from uuid import UUID
+
+from worker.announce import Announcer
+from worker.errors import BadResultsError, RegistryUnavailableError
+from worker.fleet import Fleet
+from worker.model import Change, CheckResult, RawRow, Reason, Status
+from worker.ports import Meter, Recorded, Registry
+
+BATCH = 500
+LINGER_SECONDS = 0.2
+"""How long a result waits for company."""
+RETRY_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class _Remembered:
+    """A row that this replica goes on checking in an outage; holds a clear secret."""
+
+    row: RawRow
+    status: Status
+    due: float
+    """Monotonic seconds."""
+
+
+class Outbox:
+    """Brings every result to the registry, the newest of each row, however long it takes."""
+
+    def __init__(
+        self, registry: Registry, announcer: Announcer, fleet: Fleet, meter: Meter
+    ) -> None:
+        self._registry = registry
+        self._announcer = announcer
+        self._fleet = fleet
+        self._meter = meter
+        self._pending: dict[UUID, CheckResult] = {}
+        self._remembered: dict[UUID, _Remembered] = {}
+        self._flushing = asyncio.Lock()
+        self._wake = asyncio.Event()
+
+    def put(self, row: RawRow, result: CheckResult) -> None:
+        """Take a result; an older one of the same row that still waits is dropped."""
+        due = result.started + result.interval
+        self._remembered[row.identity.database_id] = _Remembered(
+            replace(row, last_reason=result.reason), row.status, due
+        )
+        self._pending[row.identity.database_id] = result
+        self._meter.pending(len(self._pending))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Record what comes in, until cancelled."""
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(LINGER_SECONDS)
+            self._wake.clear()
+            if not await self.flush():
+                asyncio.get_running_loop().call_later(RETRY_SECONDS, self._wake.set)
+
+    async def flush(self) -> bool:
+        """Record all that waits; False when some of it has to wait longer."""
+        async with self._flushing:
+            waiting = tuple(self._pending)
+            try:
+                for start in range(0, len(waiting), BATCH):
+                    ids = islice(waiting, start, start + BATCH)
+                    batch = [self._pending[key] for key in ids if key in self._pending]
+                    self._settle(batch, await self._record(batch))
+                await self._announcer.mark()
+            except RegistryUnavailableError:
+                self._announce_unrecorded()
+                return False
+            finally:
+                self._meter.pending(len(self._pending))
+            return not any(key in self._pending for key in waiting)
+
+    def due_rows(self) -> Iterable[RawRow]:
+        """Take the remembered rows that are due: in an outage nobody else checks them."""
+        now = time.monotonic()
+        for known in list(self._remembered.values()):
+            if known.due <= now:
+                lease = known.row.lease
+                late = timedelta(seconds=known.due - lease.claimed_monotonic)
+                known.due = float("inf")
+                yield replace(
+                    known.row,
+                    status=known.status,
+                    lease=replace(lease, slot=lease.claimed_at + late),
+                )
+
+    def postpone(self, row: RawRow) -> None:
+        """Make a row due again that there was no slot for."""
+        self._remembered[row.identity.database_id].due = time.monotonic()
+
+    def forget_due(self) -> None:
+        """Drop the remembered rows whose due time has passed: any replica may claim them."""
+        now = time.monotonic()
+        for key in [
+            key
+            for key, known in self._remembered.items()
+            if known.due <= now and key not in self._pending
+        ]:
+            del self._remembered[key]
+
+    async def _record(self, batch: Sequence[CheckResult]) -> Sequence[Recorded]:
+        """Record a batch; one that fails for its data is halved until the culprit is alone."""
+        if not batch:
+            return ()
+        try:
+            return await self._registry.record(batch)
+        except BadResultsError:
+            if len(batch) > 1:
+                half = len(batch) // 2
+                return (*await self._record(batch[:half]), *await self._record(batch[half:]))
+        return await self._registry.record([_blameless(batch[0])])
+
+    def _settle(self, batch: Sequence[CheckResult], recorded: Sequence[Recorded]) -> None:
+        by_id = {result.identity.database_id: result for result in batch}
+        for outcome in recorded:
+            result = by_id[outcome.database_id]
+            if self._pending.get(outcome.database_id) is result:
+                del self._pending[outcome.database_id]
+            self._remember(result, outcome)
+            if outcome.change is None:
+                self._announcer.forget(outcome.database_id)
+            else:
+                self._announcer.recorded(_told(outcome.change, result), result)
+
+    def _remember(self, result: CheckResult, outcome: Recorded) -> None:
+        if outcome.next_due is None:
+            self._remembered.pop(outcome.database_id, None)
+            if outcome.is_gone:
+                self._fleet.forget(result.identity)
+            return
+        known = self._remembered.get(outcome.database_id)
+        if known is not None and known.row.lease.revision == result.lease.revision:
+            wait = outcome.next_due.timestamp() - result.lease.registry_time(time.monotonic())
+            known.due = time.monotonic() + wait
+            known.status = result.status or known.status
+
+    def _announce_unrecorded(self) -> None:
+        for key, result in self._pending.items():
+            known = self._remembered.get(key)
+            if known is None or result.status in {None, known.status}:
+                continue
+            change = Change(
+                change_id=None,
+                identity=result.identity,
+                previous=known.status,
+                status=result.status or known.status,
+                reason=result.reason,
+                error=result.error,
+            )
+            known.status = change.status
+            self._announcer.unrecorded(_told(change, result), result)
+
+
+def _told(change: Change, result: CheckResult) -> Change:
+    return replace(change, latency=result.latency, attempts=result.attempts)
+
+
+def _blameless(result: CheckResult) -> CheckResult:
+    return replace(
+        result,
+        reason=Reason.INTERNAL,
+        status=None,
+        error=f"{Reason.INTERNAL}: the registry refused the result of this check",
+    )
