@@ -1,0 +1,401 @@
+\set ON_ERROR_STOP on
+-- What scheduling, replicas and history need, kept out of the wide table.
+BEGIN;
+do $$ begin perform pg_advisory_xact_lock(hashtextextended('platform.databases migrations', 0)); end $$;
+
+do $$
+begin
+  if coalesce(obj_description(to_regclass('platform.databases'), 'pg_class'), '') not like 'migration 006:%' then
+    raise exception 'migration 006 is missing: apply 006_add_platform_databases_table.sql first';
+  end if;
+  if not exists (select from pg_roles where rolname = 'platform_health_worker') then
+    create role platform_health_worker nologin;
+  end if;
+exception when duplicate_object or unique_violation then null;
+end $$;
+
+-- due_at is infinity while the row is not active: it then costs the claim nothing.
+create table if not exists platform.database_schedules (
+  database_id uuid primary key references platform.databases (id) on delete cascade,
+  due_at timestamptz not null default now(),
+  leased_until timestamptz,
+  spread boolean not null default true,
+  slow boolean not null default false,
+  last_reason text,
+  latency_seconds double precision,
+  interval_seconds double precision,
+  revision bigint not null default 1
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
+create index if not exists idx_database_schedules_slow_due_at
+  on platform.database_schedules (slow, due_at);
+
+create table if not exists platform.database_health_changes (
+  change_id bigint generated always as identity primary key,
+  database_id uuid not null references platform.databases (id) on delete cascade,
+  from_status text not null,
+  to_status text not null,
+  reason text not null,
+  error text,
+  at timestamptz not null,
+  announced_at timestamptz,
+  announce_after timestamptz not null default now()
+);
+create index if not exists idx_database_health_changes_database_id
+  on platform.database_health_changes (database_id, at);
+create index if not exists idx_database_health_changes_unannounced
+  on platform.database_health_changes (announce_after) where announced_at is null;
+revoke all on platform.database_schedules, platform.database_health_changes from public;
+
+insert into platform.database_schedules (database_id, due_at)
+select id, case when status = 'active' then now() else 'infinity' end from platform.databases
+on conflict do nothing;
+
+create or replace function platform.schedule_inserted_database()
+returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $f$
+begin
+  insert into platform.database_schedules (database_id, due_at)
+  values (new.id, case when new.status = 'active' then now() else 'infinity' end)
+  on conflict do nothing;
+  return null;
+end $f$;
+create or replace trigger schedule_inserted_database_trigger
+  after insert on platform.databases
+  for each row execute function platform.schedule_inserted_database();
+
+create or replace function platform.schedule_edited_database()
+returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $f$
+declare
+  is_edited boolean := (new.connection_string_encrypted, new.config, new.ssl_enabled, new.type,
+      new.project_id)
+    is distinct from
+    (old.connection_string_encrypted, old.config, old.ssl_enabled, old.type, old.project_id);
+begin
+  insert into platform.database_schedules as s (database_id, due_at)
+  values (new.id, case when new.status = 'active' then now() else 'infinity' end)
+  on conflict (database_id) do update
+  set due_at = excluded.due_at, leased_until = null, spread = true,
+      revision = s.revision + case when is_edited then 1 else 0 end
+  where is_edited or (new.status = 'active') is distinct from (old.status = 'active');
+  return null;
+end $f$;
+create or replace trigger schedule_edited_database_trigger
+  after update of connection_string, connection_string_encrypted, config, ssl_enabled, type,
+    project_id, status, host, port, database, username, password on platform.databases
+  for each row execute function platform.schedule_edited_database();
+
+-- Fires after the encrypt trigger: names decide the order.
+create or replace function platform.forget_health_of_edited_database()
+returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $f$
+begin
+  if (new.connection_string_encrypted, new.type, new.ssl_enabled)
+     is distinct from (old.connection_string_encrypted, old.type, old.ssl_enabled)
+     and new.project_id = old.project_id then
+    new.health_check_status := 'unknown';
+    new.health_check_error := null;
+  end if;
+  return new;
+end $f$;
+create or replace trigger forget_health_of_edited_database_trigger
+  before update of connection_string, connection_string_encrypted, type, ssl_enabled, host, port,
+    database, username, password on platform.databases
+  for each row execute function platform.forget_health_of_edited_database();
+
+create or replace function platform.health_worker_schema_version()
+returns integer language sql immutable set search_path = pg_catalog, pg_temp as 'select 7';
+
+create or replace function platform.tend_database_schedules(
+  after uuid, batch integer, lease interval, expected_now timestamptz)
+returns table (next_after uuid, registry_now timestamptz)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
+declare
+  looked_at uuid[];
+begin
+  looked_at := array(
+    select d.id from platform.databases d
+    where d.id > coalesce(after, '00000000-0000-0000-0000-000000000000')
+    order by d.id limit batch);
+  insert into platform.database_schedules (database_id, due_at)
+  select d.id, now() from platform.databases d
+  where d.id = any (looked_at) and d.status = 'active'
+    and not exists (select from platform.database_schedules s where s.database_id = d.id)
+  on conflict do nothing;
+  update platform.database_schedules s
+  set due_at = now() + random() * make_interval(secs => coalesce(s.interval_seconds, 0)),
+      leased_until = null
+  from platform.databases d
+  where s.database_id = any (looked_at) and d.id = s.database_id and d.status = 'active'
+    and s.due_at > now() + lease + 1.5 * make_interval(secs => coalesce(s.interval_seconds, 0));
+  if expected_now > now() + interval '10 seconds' then
+    update platform.database_schedules s
+    set due_at = now() + random() * make_interval(secs => coalesce(s.interval_seconds, 0)),
+        leased_until = null
+    from platform.databases d
+    where d.id = s.database_id and d.status = 'active'
+      and s.due_at > now() + lease + 1.5 * make_interval(secs => coalesce(s.interval_seconds, 0));
+  elsif expected_now < now() - interval '10 seconds' then
+    update platform.database_schedules s
+    set due_at = now() + random() * make_interval(secs => coalesce(s.interval_seconds, 0))
+    where s.due_at between expected_now and now() - interval '5 seconds';
+  end if;
+  return query select
+    case when cardinality(looked_at) = batch then looked_at[batch] end, now();
+end $f$;
+
+-- The rows of one claim, decrypted one by one; called with ids so that the plan is by index.
+create or replace function platform.read_claimed(ids uuid[], slots timestamptz[], lease interval)
+returns table (id uuid, project_id uuid, name text, engine text, connection_string text,
+  is_decrypted boolean, ssl_enabled boolean, config text, revision bigint, slot timestamptz,
+  leased_until timestamptz, claimed_at timestamptz, status text, last_reason text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $f$
+begin
+  return query
+  select d.id, d.project_id, d.name, d.type, opened.text,
+    opened.text is not null or d.connection_string_encrypted is null,
+    d.ssl_enabled, d.config::text, coalesce(s.revision, 1), due.slot, now() + lease, now(),
+    d.health_check_status, s.last_reason
+  from unnest(ids, slots) as due (database_id, slot)
+  join platform.databases d on d.id = due.database_id and d.status = 'active'
+  left join platform.database_schedules s on s.database_id = d.id
+  cross join lateral (
+    select platform.try_open_connection_string(d.project_id, d.connection_string_encrypted)
+    offset 0) as opened (text)
+  order by due.slot;
+end $f$;
+
+create or replace function platform.claim_databases(
+  slots integer, slow_slots integer, horizon interval, lease interval)
+returns table (id uuid, project_id uuid, name text, engine text, connection_string text,
+  is_decrypted boolean, ssl_enabled boolean, config text, revision bigint, slot timestamptz,
+  leased_until timestamptz, claimed_at timestamptz, status text, last_reason text)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
+declare
+  ids uuid[];
+  dues timestamptz[];
+begin
+  with quick as materialized (
+    select s.database_id, s.due_at from platform.database_schedules s
+    where not s.slow and s.due_at <= now() + horizon
+    order by s.due_at limit slots for update skip locked
+  ), sluggish as materialized (
+    select s.database_id, s.due_at from platform.database_schedules s
+    where s.slow and s.due_at <= now() + horizon
+    order by s.due_at limit least(slow_slots, slots) for update skip locked
+  ), due as (
+    select * from quick union all select * from sluggish order by due_at limit slots
+  )
+  select array_agg(due.database_id), array_agg(due.due_at) into ids, dues from due;
+  update platform.database_schedules s
+  set due_at = now() + lease, leased_until = now() + lease,
+      spread = s.spread
+        or now() - s.due_at > make_interval(secs => coalesce(s.interval_seconds, 0) / 2)
+  where s.database_id = any (ids);
+  return query select * from platform.read_claimed(ids, dues, lease);
+end $f$;
+
+create or replace function platform.claim_databases_by_id(ids uuid[], lease interval)
+returns table (id uuid, project_id uuid, name text, engine text, connection_string text,
+  is_decrypted boolean, ssl_enabled boolean, config text, revision bigint, slot timestamptz,
+  leased_until timestamptz, claimed_at timestamptz, status text, last_reason text)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
+declare
+  free uuid[];
+begin
+  insert into platform.database_schedules (database_id)
+  select d.id from platform.databases d
+  where d.status = 'active' and (ids is null or d.id = any (ids))
+  on conflict do nothing;
+  free := array(
+    select s.database_id from platform.database_schedules s
+    join platform.databases d on d.id = s.database_id and d.status = 'active'
+    where (ids is null or s.database_id = any (ids))
+      and (s.leased_until is null or s.leased_until <= now())
+    order by s.database_id for update of s skip locked);
+  update platform.database_schedules s
+  set due_at = now() + lease, leased_until = now() + lease, spread = true
+  where s.database_id = any (free);
+  return query select * from platform.read_claimed(
+    free, array_fill(now(), array[cardinality(free)]), lease);
+end $f$;
+
+create or replace function platform.read_databases(ids uuid[])
+returns table (id uuid, project_id uuid, name text, engine text, connection_string text,
+  is_decrypted boolean, ssl_enabled boolean, config text, revision bigint, slot timestamptz,
+  leased_until timestamptz, claimed_at timestamptz, status text, last_reason text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $f$
+declare
+  found_ids uuid[] := array(
+    select d.id from platform.databases d
+    where d.status = 'active' and (ids is null or d.id = any (ids)));
+begin
+  return query select * from platform.read_claimed(
+    found_ids, array_fill(now(), array[cardinality(found_ids)]), interval '0');
+end $f$;
+
+create or replace function platform.record_database_health(results jsonb)
+returns table (database_id uuid, outcome text, change_id bigint, previous text,
+  next_due timestamptz)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
+declare
+  ids uuid[] := array(
+    select distinct (r ->> 'database_id')::uuid from jsonb_array_elements(results) r);
+begin
+  return query
+  with given as materialized (
+    select distinct on (r.database_id) r.*
+    from rows from (jsonb_to_recordset(results) as (
+      database_id uuid, revision bigint, slot timestamptz, leased_until timestamptz,
+      started_at timestamptz, checked_at timestamptz, status text, reason text, error text,
+      latency_seconds double precision, interval_seconds double precision))
+      with ordinality as r
+    order by r.database_id, r.ordinality desc
+  ), locked as materialized (
+    select d.id, d.health_check_status as previous, d.status = 'active' as is_active
+    from platform.databases d where d.id = any (ids) order by d.id
+    for no key update skip locked
+  ), scheduled as materialized (
+    select s.* from platform.database_schedules s where s.database_id = any (ids)
+  ), judged as materialized (
+    select g.*, l.previous,
+      case when l.id is null then 'gone' when not l.is_active then 'gone'
+           when s.revision <> g.revision then 'edited' else 'recorded' end as outcome
+    from given g
+    left join locked l on l.id = g.database_id
+    left join scheduled s on s.database_id = g.database_id
+    where l.id is not null
+      or not exists (select from platform.databases d where d.id = g.database_id)
+  ), written as materialized (
+    select j.database_id, j.previous, j.status, j.reason, j.error, j.checked_at,
+      platform.update_database_health(j.database_id, j.status, j.error, j.checked_at)
+    from judged j where j.outcome = 'recorded' and j.status is not null
+  ), changed as (
+    insert into platform.database_health_changes
+      (database_id, from_status, to_status, reason, error, at)
+    select w.database_id, w.previous, w.status, w.reason, w.error, least(w.checked_at, now())
+    from written w where w.status <> w.previous
+    returning database_health_changes.database_id, database_health_changes.change_id
+  ), rescheduled as (
+    update platform.database_schedules s
+    set last_reason = j.reason, latency_seconds = j.latency_seconds,
+        interval_seconds = j.interval_seconds,
+        slow = j.reason in ('timeout', 'dns', 'unreachable'),
+        due_at = case when mine.is_mine then mine.next_due else s.due_at end,
+        leased_until = case when mine.is_mine then null else s.leased_until end,
+        spread = case when mine.is_mine then false else s.spread end
+    from judged j
+    join scheduled before on before.database_id = j.database_id
+    cross join lateral (select
+      before.leased_until is not distinct from j.leased_until
+        or (before.due_at <= now() and coalesce(before.leased_until <= now(), true)) as is_mine,
+      least(now() + 1.5 * make_interval(secs => j.interval_seconds), greatest(now(),
+        case when before.spread
+             then j.started_at + (0.5 + random()) * make_interval(secs => j.interval_seconds)
+             else j.slot + make_interval(secs => j.interval_seconds) end)) as next_due) mine
+    where s.database_id = j.database_id and j.outcome = 'recorded'
+    returning s.database_id, s.due_at
+  )
+  select j.database_id, j.outcome, c.change_id, j.previous, r.due_at
+  from judged j
+  left join changed c on c.database_id = j.database_id
+  left join rescheduled r on r.database_id = j.database_id;
+end $f$;
+
+create or replace function platform.give_back_databases(leases jsonb)
+returns integer
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
+declare
+  given_back integer;
+begin
+  update platform.database_schedules s
+  set due_at = l.slot, leased_until = null
+  from jsonb_to_recordset(leases) as l (
+    database_id uuid, leased_until timestamptz, slot timestamptz)
+  where s.database_id = l.database_id and s.leased_until = l.leased_until;
+  get diagnostics given_back = row_count;
+  return given_back;
+end $f$;
+
+create or replace function platform.database_health_snapshot(max_databases integer)
+returns table (database_id uuid, project_id uuid, name text, engine text, status text,
+  reason text, latency_seconds double precision, last_health_check_at timestamptz)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $f$
+begin
+  if (select count(*) from (select from platform.databases d where d.status = 'active'
+      limit max_databases + 1) counted) > max_databases then
+    return;
+  end if;
+  return query
+  select d.id, d.project_id, d.name, d.type, d.health_check_status, s.last_reason,
+    s.latency_seconds, d.last_health_check_at
+  from platform.databases d
+  left join platform.database_schedules s on s.database_id = d.id
+  where d.status = 'active';
+end $f$;
+
+create or replace function platform.database_health_counts()
+returns table (engine text, status text, databases bigint)
+language sql stable security definer set search_path = pg_catalog, pg_temp as $f$
+  select d.type, d.health_check_status, count(*) from platform.databases d
+  where d.status = 'active' group by 1, 2
+$f$;
+
+create or replace function platform.count_overdue_databases(overdue_after interval)
+returns bigint language sql stable security definer set search_path = pg_catalog, pg_temp as $f$
+  select count(*) from platform.database_schedules s
+  where s.slow in (false, true) and s.due_at < now() - overdue_after
+$f$;
+
+create or replace function platform.claim_unannounced_changes(older_than interval, batch integer)
+returns table (change_id bigint, database_id uuid, project_id uuid, name text, engine text,
+  previous text, status text, reason text, error text, changed_at timestamptz)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
+declare
+  ids bigint[] := array(
+    select c.change_id from platform.database_health_changes c
+    where c.announced_at is null and c.announce_after <= now() - older_than
+    order by c.announce_after limit batch for update skip locked);
+begin
+  update platform.database_health_changes c set announce_after = now()
+  where c.change_id = any (ids);
+  return query
+  select c.change_id, c.database_id, d.project_id, d.name, d.type, c.from_status, c.to_status,
+    c.reason, c.error, c.at
+  from platform.database_health_changes c
+  join platform.databases d on d.id = c.database_id
+  where c.change_id = any (ids) order by c.change_id;
+end $f$;
+
+create or replace function platform.mark_changes_announced(change_ids bigint[])
+returns integer
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
+declare
+  marked integer;
+begin
+  update platform.database_health_changes c set announced_at = now()
+  where c.change_id = any (change_ids) and c.announced_at is null;
+  get diagnostics marked = row_count;
+  return marked;
+end $f$;
+
+do $$
+declare f regprocedure;
+begin
+  for f in select oid::regprocedure from pg_proc where pronamespace = 'platform'::regnamespace loop
+    execute format('revoke all on function %s from public', f);
+  end loop;
+end $$;
+grant usage on schema platform to platform_health_worker;
+grant execute on function
+  platform.health_worker_schema_version(),
+  platform.tend_database_schedules(uuid, integer, interval, timestamptz),
+  platform.claim_databases(integer, integer, interval, interval),
+  platform.claim_databases_by_id(uuid[], interval),
+  platform.read_databases(uuid[]),
+  platform.record_database_health(jsonb),
+  platform.give_back_databases(jsonb),
+  platform.database_health_snapshot(integer),
+  platform.database_health_counts(),
+  platform.count_overdue_databases(interval),
+  platform.claim_unannounced_changes(interval, integer),
+  platform.mark_changes_announced(bigint[])
+  to platform_health_worker;
+COMMIT;
