@@ -153,17 +153,6 @@ begin
     || case when position('?' in rest) > 0 then '?' || coalesce(options, '') else '' end;
 end $f$;
 
-create or replace function platform.build_connection_string(
-  type text, username text, password text, host text, port integer, database text)
-returns text language sql immutable set search_path = pg_catalog, pg_temp as $f$
-  select type || '://'
-    || coalesce(case when coalesce(username, '') = '' and coalesce(password, '') = '' then ''
-         else platform.percent_encode(coalesce(username, ''))
-           || coalesce(':' || nullif(platform.percent_encode(password), ''), '') || '@' end, '')
-    || case when host like '%:%' then '[' || host || ']' else host end
-    || coalesce(':' || port, '') || coalesce('/' || platform.percent_encode(database), '')
-$f$;
-
 create or replace function platform.percent_encode(clear text)
 returns text language sql immutable set search_path = pg_catalog, pg_temp as $f$
   select coalesce(string_agg(
@@ -172,6 +161,17 @@ returns text language sql immutable set search_path = pg_catalog, pg_temp as $f$
     '' order by i), '')
   from regexp_split_to_table(clear, '') with ordinality as characters (c, i)
   where clear is not null
+$f$;
+
+create or replace function platform.build_connection_string(
+  type text, username text, password text, host text, port integer, database text)
+returns text language sql immutable set search_path = pg_catalog, pg_temp as $f$
+  select type || '://'
+    || coalesce(case when coalesce(username, '') = '' and coalesce(password, '') = '' then ''
+         else platform.percent_encode(coalesce(username, ''))
+           || coalesce(':' || nullif(platform.percent_encode(password), ''), '') || '@' end, '')
+    || case when host like '%:%' then '[' || host || ']' else host end
+    || coalesce(':' || port, '') || coalesce('/' || nullif(platform.percent_encode(database), ''), '')
 $f$;
 
 -- Takes a new connection string, leaves ciphertext and mask. See docs/adr/0001.
