@@ -1,0 +1,223 @@
+"""Which member of a MongoDB deployment a client would use, found through `hello`.
+
+Facts: the MongoDB specification "Server Discovery And Monitoring".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from worker.connection import clean
+from worker.errors import ProbeError
+from worker.model import Answer, Reason
+from worker.network import Stopwatch
+from worker.plan import Host
+from worker.probes.mongodb_plan import MongoDBPlan, unusable
+
+MAX_HOSTS = 10
+"""Hosts asked in one attempt, whatever the servers name."""
+STAGGER = 0.25
+"""Seconds after which the next host is asked beside one that has not answered."""
+
+_MAX_MEMBERS = 50
+_ADDRESS = re.compile(
+    r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9_.-]{1,253})):([0-9]{1,5})", re.ASCII
+)
+
+
+class Unsuitable(Exception):  # noqa: N818 -- no error: the host answers, another one may serve
+    """A host that answered, but that a client would not use, and whom it names instead."""
+
+    def __init__(
+        self, fault: ProbeError, primary: Host | None = None, members: Iterable[Host] = ()
+    ) -> None:
+        super().__init__(fault)
+        self.fault = fault
+        self.primary = primary
+        self.members = tuple(members)
+
+
+class Visit:
+    """One host being asked."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.watch = Stopwatch()
+        self.is_chosen = False
+        """Whether a client would use this host: from then on its trouble is the answer."""
+
+
+def judge(plan: MongoDBPlan, host: Host, hello: Mapping[str, Any]) -> None:
+    """Decide by its `hello` whether a client would use this host.
+
+    Raises:
+        Unsuitable: it would not.
+    """
+    if plan.is_load_balanced:
+        if "serviceId" not in hello:
+            raise Unsuitable(unusable("loadBalanced is true, but no load balancer answers there"))
+        return
+    name = hello.get("setName")
+    is_primary = (hello.get("isWritablePrimary") or hello.get("ismaster")) is True
+    if name is None and hello.get("isreplicaset") is True:
+        raise Unsuitable(_not_ready("the replica set is not initiated there"))
+    if plan.replica_set is not None and name != plan.replica_set:
+        raise Unsuitable(unusable(_wrong_set(name)))
+    if plan.is_direct:
+        if not is_primary and hello.get("secondary") is not True:
+            raise Unsuitable(_not_ready("the server is neither primary nor secondary"))
+    elif name is not None:
+        _judge_member(host, hello, is_primary=is_primary)
+    elif not is_primary:
+        raise Unsuitable(_not_ready("the server takes no writes"))
+    elif len(plan.hosts) > 1 and hello.get("msg") != "isdbgrid":
+        # A driver leaves a standalone server out where several hosts are listed.
+        raise Unsuitable(unusable("several hosts are named, but one is no member of a replica set"))
+
+
+def _judge_member(host: Host, hello: Mapping[str, Any], *, is_primary: bool) -> None:
+    members = list(_hosts(hello, "hosts", "passives"))
+    if is_primary and (not members or host in members):
+        return
+    # A driver contacts members by the names that they have for each other, never by its own.
+    named = _host(hello.get("me" if is_primary else "primary"))
+    text = "the primary calls itself otherwise" if is_primary else "the replica set has no primary"
+    raise Unsuitable(_not_ready(text), None if named == host else named, members)
+
+
+def _wrong_set(name: object) -> str:
+    if not isinstance(name, str):
+        return "replicaSet is given, but the server is no member of a replica set"
+    return clean(f"replicaSet is not the name of the server's set, which is {name[:64]}")
+
+
+def _not_ready(text: str) -> ProbeError:
+    return ProbeError(Reason.NOT_READY, text)
+
+
+def _hosts(hello: Mapping[str, Any], *keys: str) -> Iterator[Host]:
+    for key in keys:
+        listed = hello.get(key)
+        if isinstance(listed, list):
+            yield from filter(None, map(_host, listed[:_MAX_MEMBERS]))
+
+
+def _host(text: object) -> Host | None:
+    match = _ADDRESS.fullmatch(text) if isinstance(text, str) else None
+    if match is None or not 1 <= int(match[3]) <= 65_535:  # noqa: PLR2004 -- the range of ports
+        return None
+    return Host((match[1] or match[2]).lower(), int(match[3]))
+
+
+class Search:
+    """Asks hosts until one is found that a client would use; the first one found answers.
+
+    A driver asks all at once and goes on asking. Here one is asked after the other, the next one
+    when an answer is late, and each once: a check is repeated anyway.
+    """
+
+    def __init__(
+        self, plan: MongoDBPlan, ask: Callable[[Visit], Awaitable[Answer]], end: float
+    ) -> None:
+        """Take what asks one host, and the loop's time at which the search is over."""
+        self._plan = plan
+        self._ask = ask
+        self._end = end
+        self._waiting = deque(plan.hosts[:MAX_HOSTS])
+        self._known = set(self._waiting)
+        self._primary: Host | None = None
+        self._faults: dict[Host, ProbeError] = {}
+        self._running: dict[asyncio.Future[Answer], Visit] = {}
+
+    async def run(self) -> Answer:
+        """Find the host and pass on its answer.
+
+        Raises:
+            ProbeError: what is wrong with the host found, or why none is.
+        """
+        if len(self._waiting) == 1:
+            visit = Visit(self._waiting.popleft())
+            try:
+                return await self._ask(visit)
+            except Unsuitable as unsuitable:
+                self._learn(visit.host, unsuitable)
+        try:
+            while self._waiting or self._running:
+                self._start_one()
+                if (answer := await self._await_one()) is not None:
+                    return answer
+                if asyncio.get_running_loop().time() >= self._end and not self._is_found:
+                    break
+        finally:
+            await self._stop()
+        raise self._verdict()
+
+    @property
+    def _is_found(self) -> bool:
+        return any(visit.is_chosen for visit in self._running.values())
+
+    def _start_one(self) -> None:
+        if self._waiting and not self._is_found:
+            visit = Visit(self._waiting.popleft())
+            self._running[asyncio.ensure_future(self._ask(visit))] = visit
+
+    async def _await_one(self) -> Answer | None:
+        left = max(0.0, self._end - asyncio.get_running_loop().time())
+        patience = None if self._is_found else min(left, STAGGER) if self._waiting else left
+        done, _ = await asyncio.wait(
+            self._running, timeout=patience, return_when=asyncio.FIRST_COMPLETED
+        )
+        for task in done:
+            visit = self._running.pop(task)
+            try:
+                return task.result()
+            except Unsuitable as unsuitable:
+                self._learn(visit.host, unsuitable)
+            except ProbeError as fault:
+                if visit.is_chosen:
+                    raise _at(visit.host, fault) from None
+                self._faults[visit.host] = fault
+        return None
+
+    def _learn(self, host: Host, unsuitable: Unsuitable) -> None:
+        self._faults[host] = unsuitable.fault
+        for member in (unsuitable.primary, *unsuitable.members):
+            if member and member not in self._known and len(self._known) < MAX_HOSTS:
+                self._known.add(member)
+                self._waiting.append(member)
+        if primary := unsuitable.primary:
+            self._primary = primary
+            if primary in self._waiting:
+                self._waiting.remove(primary)
+                self._waiting.appendleft(primary)
+
+    async def _stop(self) -> None:
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _verdict(self) -> ProbeError:
+        """Choose of all that went wrong what helps most."""
+        for visit in self._running.values():
+            text = f"no answer within {self._plan.connect_timeout * 1000:.0f} ms"
+            self._faults.setdefault(visit.host, ProbeError(Reason.TIMEOUT, text))
+        for reason in (Reason.MISCONFIGURED, Reason.BLOCKED):
+            for host, fault in self._faults.items():
+                if fault.reason is reason:
+                    return _at(host, fault)
+        if self._primary in self._faults:
+            fault = self._faults[self._primary]
+            text = f"the primary, known to its set as {self._primary}: {fault.text}"
+            return ProbeError(fault.reason, text)
+        ready_last = sorted(self._faults.items(), key=lambda x: x[1].reason is not Reason.NOT_READY)
+        return _at(*ready_last[0])
+
+
+def _at(host: Host, fault: ProbeError) -> ProbeError:
+    text = fault.text if str(host) in fault.text else f"{fault.text} ({host})"
+    return ProbeError(fault.reason, text)
