@@ -1,0 +1,40 @@
+\set ON_ERROR_STOP on
+-- Undoes 007: scheduling, leases and the history of changes are lost; the registry stays.
+BEGIN;
+do $$ begin perform pg_advisory_xact_lock(hashtextextended('platform.databases migrations', 0)); end $$;
+
+drop trigger if exists schedule_inserted_database_trigger on platform.databases;
+drop trigger if exists schedule_edited_database_trigger on platform.databases;
+drop trigger if exists forget_health_of_edited_database_trigger on platform.databases;
+drop function if exists platform.schedule_inserted_database();
+drop function if exists platform.schedule_edited_database();
+drop function if exists platform.forget_health_of_edited_database();
+drop function if exists platform.health_worker_schema_version();
+drop function if exists platform.tend_database_schedules(uuid, integer, interval, timestamptz);
+drop function if exists platform.claim_databases(integer, integer, interval, interval);
+drop function if exists platform.claim_databases_by_id(uuid[], interval);
+drop function if exists platform.read_databases(uuid[]);
+drop function if exists platform.read_claimed(uuid[], timestamptz[], interval);
+drop function if exists platform.record_database_health(jsonb);
+drop function if exists platform.give_back_databases(jsonb);
+drop function if exists platform.database_health_snapshot(integer);
+drop function if exists platform.database_health_counts();
+drop function if exists platform.count_overdue_databases(interval);
+drop function if exists platform.claim_unannounced_changes(interval, integer);
+drop function if exists platform.mark_changes_announced(bigint[]);
+drop table if exists platform.database_health_changes;
+drop table if exists platform.database_schedules;
+
+-- The role goes only when nothing else uses it, in this database or another.
+do $$
+begin
+  if exists (select from pg_roles where rolname = 'platform_health_worker') then
+    revoke all on schema platform from platform_health_worker;
+    if not exists (select from pg_auth_members m join pg_roles r on r.oid = m.roleid
+                   where r.rolname = 'platform_health_worker') then
+      drop role platform_health_worker;
+    end if;
+  end if;
+exception when dependent_objects_still_exist or insufficient_privilege then null;
+end $$;
+COMMIT;

@@ -1,0 +1,259 @@
+"""Composition root: build, connect, run, take down in stages; signals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from worker import __version__, exposition, logs, probes
+from worker.announce import Announcer
+from worker.check import Checker
+from worker.clock import Clock
+from worker.connection import scrub
+from worker.deliver import Sinks
+from worker.dispatch import Dispatcher
+from worker.errors import RegistryUnavailableError, WorkerError
+from worker.exposition import Exposition, Vitals
+from worker.fleet import Fleet
+from worker.metrics import Metrics
+from worker.model import Event
+from worker.network import AddressRules, Network
+from worker.outbox import Outbox
+from worker.ports import Log
+from worker.registry import Pace, Registry
+from worker.registry_connection import RegistryConnection
+from worker.settings import Settings
+from worker.target import Probes
+from worker.watchdog import Pulse
+
+REFRESH_SECONDS = 15.0
+MIN_OVERDUE_SECONDS = 5.0
+EXIT_FATAL = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that one worker is made of."""
+
+    settings: Settings
+    log: Log
+    metrics: Metrics
+    fleet: Fleet
+    connection: RegistryConnection
+    registry: Registry
+    announcer: Announcer
+    outbox: Outbox
+    dispatcher: Dispatcher
+
+
+def run_loop(main: Coroutine[Any, Any, int]) -> int:
+    """Run a coroutine on uvloop where it exists, else on asyncio's own loop."""
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    if sys.platform != "win32":
+        import uvloop  # noqa: PLC0415 -- it does not exist everywhere
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main)
+
+
+def make_probes(settings: Settings) -> Probes:
+    """Make the probes that may contact whom the address rules permit."""
+    rules = AddressRules.build(
+        allowed=settings.allowed_networks,
+        blocked=settings.blocked_networks,
+        registry=_registry_addresses(settings.database_url.get_secret_value()),
+    )
+    return probes.table(settings.probes, settings.mongodb_driver, Network(rules))
+
+
+def make_checker(settings: Settings, log: Log) -> Checker:
+    """Make the one that checks rows."""
+    return Checker(
+        make_probes(settings),
+        log,
+        deadline=settings.check_deadline_seconds,
+        default_interval=settings.check_interval_seconds,
+    )
+
+
+def make_registry(
+    settings: Settings, log: Log, metrics: Metrics
+) -> tuple[RegistryConnection, Registry]:
+    """Make the way to the registry; connects when it is first used."""
+    connection = RegistryConnection(
+        settings.database_url.get_secret_value(), settings.registry_timeout_seconds, log, metrics
+    )
+    pace = Pace.of(settings.tick_seconds, settings.check_deadline_seconds)
+    return connection, Registry(connection, pace)
+
+
+def build(settings: Settings, log: Log) -> Parts:
+    """Put a worker together; contacts nobody."""
+    fleet = Fleet()
+    metrics = Metrics(fleet, __version__, settings.worker_id)
+    connection, registry = make_registry(settings, log, metrics)
+    announcer = Announcer(registry, log)
+    outbox = Outbox(registry, announcer, fleet, metrics)
+    dispatcher = Dispatcher(
+        registry,
+        make_checker(settings, log),
+        outbox,
+        Sinks(metrics, log, fleet),
+        settings.max_concurrent_checks,
+    )
+    return Parts(settings, log, metrics, fleet, connection, registry, announcer, outbox, dispatcher)
+
+
+class App:
+    """One worker from its first line in the log to its last."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._log = logs.configure(settings.log_level, settings.log_format)
+        self._pulse = Pulse()
+        self._stopping = asyncio.Event()
+        self._fatal: WorkerError | None = None
+
+    async def run(self) -> int:
+        """Work until a signal or a fatal fault; return the exit code."""
+        try:
+            server_socket = exposition.bind(self._settings.metrics_host, self._settings.port)
+        except WorkerError as fault:
+            return self._stopped(fault)
+        parts = build(self._settings, self._log)
+        server = Exposition(
+            server_socket,
+            Vitals(parts.metrics.registry, self._pulse, lambda: parts.connection.is_usable),
+        )
+        server.start()
+        self._listen_for_signals()
+        self._log(
+            Event.WORKER_STARTED,
+            "info",
+            f"worker {self._settings.worker_id} started, metrics on port {server.port}",
+            version=__version__,
+            worker_id=self._settings.worker_id,
+            port=server.port,
+            probes=self._settings.probes,
+        )
+        try:
+            await self._work(parts)
+            await self._drain(parts)
+        finally:
+            await parts.connection.close()
+            server.stop()
+        return self._stopped(self._fatal)
+
+    async def _work(self, parts: Parts) -> None:
+        clock = Clock()
+        clock.every(self._settings.tick_seconds, lambda: self._tick(parts), "tick")
+        clock.every(REFRESH_SECONDS, lambda: self._refresh(parts), "refresh")
+        helpers = [
+            asyncio.create_task(self._guarded(parts.outbox.run), name="outbox"),
+            asyncio.create_task(self._guarded(parts.dispatcher.refill), name="refill"),
+        ]
+        clock.start()
+        await self._stopping.wait()
+        clock.stop()
+        for helper in helpers:
+            helper.cancel()
+        await asyncio.wait(helpers)
+
+    async def _drain(self, parts: Parts) -> None:
+        if self._fatal is not None:
+            return
+        grace = self._settings.shutdown_grace_seconds
+        self._log(Event.WORKER_DRAINING, "info", f"ending within {grace:g} s", grace_seconds=grace)
+        await parts.dispatcher.drain(grace)
+
+    async def _tick(self, parts: Parts) -> None:
+        try:
+            await parts.dispatcher.tick()
+        except WorkerError as fault:
+            self._end(fault)
+        except Exception as error:  # noqa: BLE001 -- a broken tick must not end the clock
+            self._crashed("tick", error)
+            return
+        self._pulse.beat()
+
+    async def _refresh(self, parts: Parts) -> None:
+        """Read the fleet for the metrics, and announce what a killed worker left."""
+        limit = self._settings.metrics_max_databases
+        overdue_after = max(MIN_OVERDUE_SECONDS, 2 * self._settings.tick_seconds)
+        try:
+            snapshot = await parts.registry.snapshot(limit, overdue_after)
+            await parts.announcer.adopt()
+        except RegistryUnavailableError:
+            return
+        except WorkerError as fault:
+            self._end(fault)
+            return
+        except Exception as error:  # noqa: BLE001 -- a broken refresh must not end the clock
+            self._crashed("refresh", error)
+            return
+        parts.fleet.replace(snapshot.states, snapshot.taken_at)
+        parts.metrics.fleet.count(snapshot.counts)
+        parts.metrics.overdue(snapshot.overdue)
+        parts.dispatcher.note_overdue(snapshot.overdue)
+
+    async def _guarded(self, forever: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Keep a loop of ours going whatever breaks in it."""
+        while True:
+            try:
+                await forever()
+            except WorkerError as fault:
+                self._end(fault)
+                return
+            except Exception as error:  # noqa: BLE001 -- the loop must go on
+                self._crashed(forever.__name__, error)
+                await asyncio.sleep(1)
+
+    def _crashed(self, what: str, error: Exception) -> None:
+        text = scrub("".join(traceback.format_exception(error)))
+        self._log(
+            Event.TICK_FAILED, "error", f"{what} failed: {type(error).__name__}", traceback=text
+        )
+
+    def _end(self, fault: WorkerError) -> None:
+        self._fatal = self._fatal or fault
+        self._stopping.set()
+
+    def _stopped(self, fault: WorkerError | None) -> int:
+        if fault is None:
+            self._log(Event.WORKER_STOPPED, "info", "worker stopped", exit_code=0)
+            return 0
+        self._log(Event.WORKER_STOPPED, "error", str(fault), exit_code=EXIT_FATAL)
+        return EXIT_FATAL
+
+    def _listen_for_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled)
+
+    def _signalled(self) -> None:
+        if self._stopping.is_set():
+            self._log(Event.WORKER_STOPPED, "warn", "stopped at once by a second signal")
+            os._exit(EXIT_FATAL)
+        self._stopping.set()
+
+
+def _registry_addresses(url: str) -> list[tuple[str, int]]:
+    """Look up where the registry is, so that no row can make the worker contact it."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "localhost", parts.port or 5432
+    with contextlib.suppress(OSError):
+        return [(str(info[4][0]), port) for info in socket.getaddrinfo(host, port)]
+    with contextlib.suppress(ValueError):
+        return [(str(ip_address(host)), port)]
+    return []

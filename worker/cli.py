@@ -1,0 +1,207 @@
+"""Arguments in, exit code out; tables for people."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from worker import __version__, app, logs, probes, schema_files, settings
+from worker.check import Checker
+from worker.deliver import check_facts
+from worker.errors import WorkerError
+from worker.model import CheckResult, Engine, Identity, Lease, RawRow, Reason, Status
+from worker.network import AddressRules, Network
+from worker.once import check_once
+from worker.target import Probes
+
+EXIT_UNHEALTHY = 1
+EXIT_UNUSABLE = 2
+NOBODY = UUID(int=0)
+
+
+def main() -> None:
+    """Run a command; every fault is one line on stderr, never a traceback."""
+    try:
+        commands.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(EXIT_UNHEALTHY)
+    except click.ClickException as fault:
+        fault.show()
+        sys.exit(EXIT_UNUSABLE)
+    except click.exceptions.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except WorkerError as fault:
+        for line in str(fault).splitlines():
+            click.echo(f"health-worker: {line}", err=True)
+        sys.exit(EXIT_UNUSABLE)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="health-worker")
+def commands() -> None:
+    """Ask every registered database server: could an application use you right now?"""
+
+
+@commands.command()
+def run() -> None:
+    """Check every active database on its schedule, until SIGTERM."""
+    worker = app.App(settings.read(settings.Settings, os.environ))
+    sys.exit(app.run_loop(worker.run()))
+
+
+@commands.command()
+@click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID ...]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@click.option("--dry-run", is_flag=True, help="Record nothing and claim nothing.")
+def check(ids: Sequence[UUID], *, as_json: bool, dry_run: bool) -> None:
+    """Check all active databases (or these) once, now, and record the results."""
+    read = settings.read(settings.Settings, os.environ)
+    log = logs.configure(read.log_level, read.log_format, sys.stderr)
+    results = app.run_loop(check_once(read, log, ids, dry_run=dry_run))
+    if as_json:
+        click.echo(json.dumps([_document(result) for result in results], indent=2))
+    else:
+        _print_table(results)
+    sys.exit(_exit_code(results))
+
+
+@commands.command()
+@click.argument("url", required=False)
+@click.option("--url-env", metavar="NAME", help="Take the URL from this environment variable.")
+@click.option("--config", default="{}", metavar="JSON", help="The row's config.")
+@click.option("--ssl", is_flag=True, help="As if ssl_enabled were set.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def probe(url: str | None, *, url_env: str | None, config: str, ssl: bool, as_json: bool) -> None:
+    """Test the connection string URL (- reads it from stdin), which need not be registered."""
+    read = settings.read(settings.ProbeSettings, os.environ)
+    log = logs.configure(read.log_level, read.log_format, sys.stderr)
+    text = _url(url, url_env)
+    table = probes.table(read.probes, read.mongodb_driver, Network(AddressRules.allow_everything()))
+    row = _unregistered(text, config, table, ssl_enabled=ssl)
+    checker = Checker(table, log, deadline=read.check_deadline_seconds, default_interval=60)
+    result = app.run_loop(checker.check(row))
+    document = _document(result)
+    del document["id"], document["name"]
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+    else:
+        _print_table([result])
+    if result.reason is Reason.MISCONFIGURED:
+        sys.exit(EXIT_UNUSABLE)
+    sys.exit(_exit_code([result]))
+
+
+@commands.group()
+def schema() -> None:
+    """Apply, verify or roll back the registry's schema."""
+
+
+@schema.command()
+def apply() -> None:
+    """Apply every file in the order of the numbers; safe to repeat."""
+    read = settings.read(settings.SchemaSettings, os.environ)
+    url = read.schema_database_url.get_secret_value()
+    for name in asyncio.run(schema_files.apply(url, read.registry_timeout_seconds)):
+        click.echo(f"applied {name}")
+
+
+@schema.command()
+def verify() -> None:
+    """Check that the registry holds what the files make; exits 1 when it does not."""
+    read = settings.read(settings.SchemaSettings, os.environ)
+    url = read.schema_database_url.get_secret_value()
+    lines = asyncio.run(schema_files.verify(url, read.registry_timeout_seconds))
+    for line in lines:
+        click.echo(f"{'PASS' if line.passed else 'FAIL'} {line.name}: {line.detail}")
+    sys.exit(0 if all(line.passed for line in lines) else EXIT_UNHEALTHY)
+
+
+@schema.command()
+@click.argument("number")
+@click.option("--destroy-rows", type=int, metavar="N", help="How many rows you mean to destroy.")
+def rollback(number: str, destroy_rows: int | None) -> None:
+    """Undo one file by its NUMBER, such as 007."""
+    read = settings.read(settings.SchemaSettings, os.environ)
+    url = read.schema_database_url.get_secret_value()
+    name = asyncio.run(
+        schema_files.rollback(url, number, destroy_rows, read.registry_timeout_seconds)
+    )
+    click.echo(f"rolled back with {name}")
+
+
+def _url(url: str | None, name: str | None) -> str:
+    if (url is None) == (name is None):
+        raise click.UsageError("give a URL, - for stdin, or --url-env NAME")
+    if name is not None:
+        text = os.environ.get(name, "")
+    else:
+        text = sys.stdin.readline() if url == "-" else url or ""
+    if not text.strip():
+        raise click.UsageError("the connection string is empty")
+    return text.strip()
+
+
+def _unregistered(text: str, config: str, table: Probes, *, ssl_enabled: bool) -> RawRow:
+    """Make a row of a connection string that no registry knows."""
+    try:
+        json.loads(config)
+    except ValueError:
+        raise click.UsageError("--config is no JSON") from None
+    now = datetime.now(UTC)
+    engine = {"redis": Engine.REDIS, "rediss": Engine.REDIS, "mongodb": Engine.MONGODB}
+    engine |= {"mongodb+srv": Engine.MONGODB}
+    engine |= dict.fromkeys(("postgresql", "postgres"), Engine.POSTGRESQL)
+    scheme = text.partition("://")[0].lower()
+    return RawRow(
+        identity=Identity(NOBODY, NOBODY, "the server", engine.get(scheme, "unknown scheme")),
+        connection_string=text,
+        is_decrypted=True,
+        config=config,
+        ssl_enabled=ssl_enabled,
+        lease=Lease(1, now, now + timedelta(days=1), now, time.monotonic()),
+        status=Status.UNKNOWN,
+        last_reason=None,
+    )
+
+
+def _document(result: CheckResult) -> dict[str, Any]:
+    facts = check_facts(result)
+    del facts["project_id"]
+    return {"id": facts.pop("database_id"), **facts}
+
+
+def _exit_code(results: Sequence[CheckResult]) -> int:
+    is_healthy = all(result.status is Status.HEALTHY for result in results)
+    return 0 if is_healthy else EXIT_UNHEALTHY
+
+
+_COLOURS = {Status.HEALTHY: "green", Status.DEGRADED: "yellow", Status.UNHEALTHY: "red", None: ""}
+
+
+def _print_table(results: Sequence[CheckResult]) -> None:
+    table = Table(box=None, header_style="bold")
+    for heading in ("database", "engine", "status", "reason", "latency", "error"):
+        table.add_column(heading, overflow="fold")
+    for result in results:
+        latency = "" if result.latency is None else f"{result.latency * 1000:.1f} ms"
+        status = str(result.status or "as before")
+        table.add_row(
+            result.identity.name,
+            result.identity.engine,
+            f"[{_COLOURS.get(result.status) or 'default'}]{status}[/]",
+            result.reason,
+            latency,
+            result.error or "",
+        )
+    Console().print(table)

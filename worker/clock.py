@@ -1,0 +1,64 @@
+"""Time to ticks; the only place that knows APScheduler."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+Job = Callable[[], Awaitable[None]]
+
+
+class Clock:
+    """Runs jobs at fixed intervals, each at most once at a time; no wall clock can stop it.
+
+    APScheduler plans by the wall clock: set back by an hour it would sleep for that hour. A guard
+    on the loop's monotonic clock brings a job that was planned too far ahead back to now.
+    """
+
+    def __init__(self) -> None:
+        # A firing that is skipped because the last one still runs is meant to be.
+        logging.getLogger("apscheduler").setLevel(logging.ERROR)
+        self._scheduler = AsyncIOScheduler(timezone=UTC)
+        self._intervals: dict[str, float] = {}
+        self._guard: asyncio.TimerHandle | None = None
+
+    def every(self, seconds: float, job: Job, name: str) -> None:
+        """Run a job now and then every so many seconds; a missed firing is made up for once."""
+        self._intervals[name] = seconds
+        self._scheduler.add_job(
+            job,
+            IntervalTrigger(seconds=seconds, timezone=UTC),
+            id=name,
+            name=name,
+            next_run_time=datetime.now(UTC),
+            max_instances=1,
+            coalesce=True,
+            misfire_grace_time=None,
+        )
+
+    def start(self) -> None:
+        """Start firing; needs a running loop."""
+        self._scheduler.start()
+        self._look()
+
+    def stop(self) -> None:
+        """Fire no more; a job that is running is cancelled."""
+        if self._guard is not None:
+            self._guard.cancel()
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
+
+    def _look(self) -> None:
+        now = datetime.now(UTC)
+        for name, seconds in self._intervals.items():
+            job = self._scheduler.get_job(name)
+            ahead = (job.next_run_time - now).total_seconds() if job else 0.0
+            if ahead > 2 * seconds:
+                self._scheduler.modify_job(name, next_run_time=now)
+        delay = min(self._intervals.values(), default=1.0)
+        self._guard = asyncio.get_running_loop().call_later(delay, self._look)

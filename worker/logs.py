@@ -1,0 +1,114 @@
+"""JSON logging: our events and every library's log, one object a line."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Literal, TextIO
+
+import structlog
+
+from worker.connection import scrub
+from worker.model import Event
+from worker.ports import Level, Log
+
+LIBRARY_EVENT = "library_log"
+"""The event of a line that a library wrote; alerts have no use for it."""
+
+_LEVELS: Mapping[str, int] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+}
+_METHODS = {"warn": "warning"}
+EventDict = MutableMapping[str, Any]
+
+
+def _name_level(_: object, __: str, event: EventDict) -> EventDict:
+    """Use the four names of the contract."""
+    level = event.get("level")
+    event["level"] = {"warning": "warn", "critical": "error", "exception": "error"}.get(
+        str(level), level
+    )
+    return event
+
+
+def _name_library(_: object, __: str, event: EventDict) -> EventDict:
+    """Put a library's text where people look for it, and keep `event` a name."""
+    if event.pop("_from_structlog", False):
+        return event
+    event["message"] = str(event.get("event"))
+    event["event"] = LIBRARY_EVENT
+    return event
+
+
+def _scrub_all(_: object, __: str, event: EventDict) -> EventDict:
+    """Mask whatever looks like a URL's user info, the last line of defence."""
+    for key, value in event.items():
+        if isinstance(value, str) and "@" in value:
+            event[key] = scrub(value)
+    return event
+
+
+def _mark_ours(_: object, __: str, event: EventDict) -> EventDict:
+    event["_from_structlog"] = True
+    return event
+
+
+def configure(level: str, style: Literal["json", "console"], stream: TextIO | None = None) -> Log:
+    """Send every log of the process to one stream (stdout) and return the way to write events."""
+    stamps: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: Any = (
+        structlog.processors.JSONRenderer(default=str)
+        if style == "json"
+        else structlog.dev.ConsoleRenderer(colors=False)
+    )
+    handler = logging.StreamHandler(stream or sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*stamps, structlog.stdlib.add_logger_name],
+            processors=[
+                structlog.processors.format_exc_info,
+                _drop_record,
+                _name_library,
+                _name_level,
+                _scrub_all,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(_LEVELS[level], logging.WARNING))
+    ours = logging.getLogger("worker")
+    ours.setLevel(_LEVELS[level])
+    logging.captureWarnings(True)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *stamps,
+            _mark_ours,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    return _writer(structlog.stdlib.get_logger("worker"))
+
+
+def _drop_record(_: object, __: str, event: EventDict) -> EventDict:
+    event.pop("_record", None)
+    return event
+
+
+def _writer(logger: Any) -> Log:
+    def write(event: Event, level: Level, message: str, **facts: object) -> None:
+        getattr(logger, _METHODS.get(level, level))(event.value, message=message, **facts)
+
+    return write

@@ -1,0 +1,72 @@
+"""Checks rows once, now, for the command `check`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from uuid import UUID
+
+from worker import __version__
+from worker.app import make_checker, make_registry
+from worker.check import Checker
+from worker.errors import RegistryUnavailableError, WorkerError
+from worker.fleet import Fleet
+from worker.metrics import Metrics
+from worker.model import CheckResult, RawRow
+from worker.ports import Log
+from worker.registry import LEASE_MARGIN_SECONDS, Registry
+from worker.settings import Settings
+
+AGAIN_SECONDS = 0.5
+"""How soon to ask again for a row that a worker is just checking."""
+
+
+async def check_once(
+    settings: Settings, log: Log, ids: Sequence[UUID], *, dry_run: bool
+) -> Sequence[CheckResult]:
+    """Check all active rows, or these, and record the results; a dry run claims nothing.
+
+    Raises:
+        WorkerError: the registry cannot be used, or an id is that of no active row.
+    """
+    metrics = Metrics(Fleet(), __version__, settings.worker_id)
+    connection, registry = make_registry(settings, log, metrics)
+    checker = make_checker(settings, log)
+    slots = asyncio.Semaphore(settings.max_concurrent_checks)
+    try:
+        rows = await registry.read(ids or None)
+        if missing := set(ids) - {row.identity.database_id for row in rows}:
+            raise WorkerError(f"no active database has the id {min(map(str, missing))}")
+        if not dry_run:
+            patience = settings.check_deadline_seconds + LEASE_MARGIN_SECONDS
+            rows = await _claim(registry, rows, patience)
+        results = await asyncio.gather(*(_check(checker, slots, row) for row in rows))
+        if not dry_run and results:
+            await registry.record(results)
+    except RegistryUnavailableError as fault:
+        raise WorkerError(f"the registry cannot be used: {fault}") from None
+    finally:
+        await connection.close()
+    return results
+
+
+async def _claim(registry: Registry, rows: Sequence[RawRow], patience: float) -> list[RawRow]:
+    """Lease the rows; one that a worker is just checking is waited for."""
+    wanted = {row.identity.database_id for row in rows}
+    claimed: list[RawRow] = []
+    end = time.monotonic() + patience
+    while wanted:
+        for row in await registry.claim_by_id(list(wanted)):
+            claimed.append(row)
+            wanted.discard(row.identity.database_id)
+        if wanted:
+            if time.monotonic() > end:
+                raise WorkerError(f"{len(wanted)} databases are leased by a worker; try again")
+            await asyncio.sleep(AGAIN_SECONDS)
+    return claimed
+
+
+async def _check(checker: Checker, slots: asyncio.Semaphore, row: RawRow) -> CheckResult:
+    async with slots:
+        return await checker.check(row)

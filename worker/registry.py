@@ -1,0 +1,263 @@
+"""Every statement that the worker sends to the registry."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from worker.errors import BadResultsError
+from worker.model import (
+    Change,
+    CheckResult,
+    DatabaseState,
+    Identity,
+    Lease,
+    RawRow,
+    Reason,
+    Status,
+)
+from worker.ports import Recorded
+from worker.registry_connection import RegistryConnection
+
+TEND_BATCH = 500
+ANNOUNCE_AFTER = timedelta(seconds=30)
+CHANGES_BATCH = 500
+LEASE_MARGIN_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How far ahead rows are claimed and how long they are leased."""
+
+    tick: timedelta
+    lease: timedelta
+
+    @classmethod
+    def of(cls, tick_seconds: float, deadline_seconds: float) -> Pace:
+        """Derive it from the settings, in seconds."""
+        lease = timedelta(seconds=deadline_seconds + LEASE_MARGIN_SECONDS)
+        return cls(timedelta(seconds=tick_seconds), lease)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole fleet as the registry knew it at `taken_at`, a POSIX timestamp of its clock."""
+
+    states: Sequence[DatabaseState]
+    counts: Mapping[tuple[str, str], int]
+    """Active databases by engine and status."""
+    overdue: int
+    taken_at: float
+
+
+class Registry:
+    """The registry's functions as methods; all raise as RegistryConnection.fetch does."""
+
+    def __init__(self, connection: RegistryConnection, pace: Pace) -> None:
+        self._connection = connection
+        self._pace = pace
+        self._tended: UUID | None = None
+        self._clock: tuple[datetime, float] | None = None
+        """The registry's time and the monotonic seconds at which it was read."""
+
+    async def tend(self) -> None:
+        """Heal a part of the schedule and note the registry's time."""
+        asked = time.monotonic()
+        rows = await self._connection.fetch(
+            "tend",
+            "select next_after, registry_now from platform.tend_database_schedules($1, $2, $3, $4)",
+            self._tended,
+            TEND_BATCH,
+            self._pace.lease,
+            self._expected(asked),
+        )
+        self._tended = rows[0]["next_after"]
+        self._clock = rows[0]["registry_now"], asked
+
+    async def claim(self, slots: int, slow_slots: int) -> Sequence[RawRow]:
+        """Lease rows that are due within the coming tick."""
+        return await self._rows(
+            "claim",
+            "select * from platform.claim_databases($1, $2, $3, $4)",
+            slots,
+            slow_slots,
+            self._pace.tick,
+            self._pace.lease,
+        )
+
+    async def claim_by_id(self, ids: Sequence[UUID] | None) -> Sequence[RawRow]:
+        """Lease these rows (None: all active ones), due or not, but none that is leased."""
+        return await self._rows(
+            "claim",
+            "select * from platform.claim_databases_by_id($1, $2)",
+            ids,
+            self._pace.lease,
+        )
+
+    async def read(self, ids: Sequence[UUID] | None) -> Sequence[RawRow]:
+        """Read these rows (None: all active ones) without claiming them."""
+        return await self._rows("read", "select * from platform.read_databases($1)", ids)
+
+    async def record(self, results: Sequence[CheckResult]) -> Sequence[Recorded]:
+        """Write results; those not returned are locked elsewhere and stay pending.
+
+        Raises:
+            BadResultsError: the batch was refused for its data; nothing of it was written.
+        """
+        rows = await self._connection.fetch(
+            "record",
+            "select * from platform.record_database_health($1)",
+            json.dumps([_result(result) for result in results]),
+            on_bad_data=BadResultsError,
+        )
+        by_id = {result.identity.database_id: result for result in results}
+        return [_recorded(row, by_id[row["database_id"]]) for row in rows]
+
+    async def give_back(self, leases: Mapping[UUID, Lease]) -> None:
+        """Make rows due again whose check was cut."""
+        if not leases:
+            return
+        cut = [
+            {
+                "database_id": str(database_id),
+                "leased_until": lease.leased_until.isoformat(),
+                "slot": lease.slot.isoformat(),
+            }
+            for database_id, lease in leases.items()
+        ]
+        await self._connection.fetch(
+            "give_back", "select platform.give_back_databases($1)", json.dumps(cut)
+        )
+
+    async def unannounced(self) -> Sequence[Change]:
+        """Take the changes that a killed worker left unannounced."""
+        rows = await self._connection.fetch(
+            "announce",
+            "select * from platform.claim_unannounced_changes($1, $2)",
+            ANNOUNCE_AFTER,
+            CHANGES_BATCH,
+        )
+        return [
+            Change(
+                change_id=row["change_id"],
+                identity=_identity(row, row["database_id"]),
+                previous=Status(row["previous"]),
+                status=Status(row["status"]),
+                reason=Reason(row["reason"]),
+                error=row["error"],
+            )
+            for row in rows
+        ]
+
+    async def mark_announced(self, change_ids: Sequence[int]) -> None:
+        """Note that these changes are in the log."""
+        await self._connection.fetch(
+            "announce", "select platform.mark_changes_announced($1)", list(change_ids)
+        )
+
+    async def snapshot(self, max_databases: int, overdue_after: float) -> Snapshot:
+        """Read the fleet; no states where it is larger than `max_databases`.
+
+        A database is overdue when it has been due for longer than `overdue_after` seconds.
+        """
+        asked = time.monotonic()
+        states, counts, overdue = await asyncio.gather(
+            self._connection.fetch(
+                "snapshot", "select * from platform.database_health_snapshot($1)", max_databases
+            ),
+            self._connection.fetch("snapshot", "select * from platform.database_health_counts()"),
+            self._connection.fetch(
+                "snapshot",
+                "select platform.count_overdue_databases($1) as overdue, now() as registry_now",
+                timedelta(seconds=overdue_after),
+            ),
+        )
+        self._clock = overdue[0]["registry_now"], asked
+        return Snapshot(
+            states=[_state(row) for row in states],
+            counts={(row["engine"], row["status"]): row["databases"] for row in counts},
+            overdue=overdue[0]["overdue"],
+            taken_at=overdue[0]["registry_now"].timestamp(),
+        )
+
+    def _expected(self, monotonic: float) -> datetime | None:
+        """Tell what the registry's clock should show, so that it can see that it was moved."""
+        if self._clock is None:
+            return None
+        return self._clock[0] + timedelta(seconds=monotonic - self._clock[1])
+
+    async def _rows(self, operation: str, statement: str, *arguments: object) -> list[RawRow]:
+        asked = time.monotonic()
+        rows = await self._connection.fetch(operation, statement, *arguments)
+        return [_raw_row(row, asked) for row in rows]
+
+
+def _identity(row: Mapping[str, Any], database_id: UUID) -> Identity:
+    return Identity(database_id, row["project_id"], row["name"], row["engine"])
+
+
+def _raw_row(row: Mapping[str, Any], asked: float) -> RawRow:
+    lease = Lease(row["revision"], row["slot"], row["leased_until"], row["claimed_at"], asked)
+    return RawRow(
+        identity=_identity(row, row["id"]),
+        connection_string=row["connection_string"],
+        is_decrypted=row["is_decrypted"],
+        config=row["config"],
+        ssl_enabled=row["ssl_enabled"],
+        lease=lease,
+        status=Status(row["status"]),
+        last_reason=row["last_reason"] and Reason(row["last_reason"]),
+    )
+
+
+def _result(result: CheckResult) -> dict[str, object]:
+    lease = result.lease
+    return {
+        "database_id": str(result.identity.database_id),
+        "revision": lease.revision,
+        "slot": lease.slot.isoformat(),
+        "leased_until": lease.leased_until.isoformat(),
+        "started_at": _registry_time(lease, result.started),
+        "checked_at": _registry_time(lease, result.finished),
+        "status": result.status,
+        "reason": result.reason,
+        "error": result.error,
+        "latency_seconds": result.latency,
+        "interval_seconds": result.interval,
+    }
+
+
+def _registry_time(lease: Lease, monotonic: float) -> str:
+    return datetime.fromtimestamp(lease.registry_time(monotonic), UTC).isoformat()
+
+
+def _recorded(row: Mapping[str, Any], result: CheckResult) -> Recorded:
+    change = None
+    if row["change_id"] is not None and result.status is not None:
+        change = Change(
+            change_id=row["change_id"],
+            identity=result.identity,
+            previous=Status(row["previous"]),
+            status=result.status,
+            reason=result.reason,
+            error=result.error,
+        )
+    is_gone = row["outcome"] == "gone"
+    return Recorded(row["database_id"], change, row["next_due"], is_gone=is_gone)
+
+
+def _state(row: Mapping[str, Any]) -> DatabaseState:
+    checked = row["last_health_check_at"]
+    return DatabaseState(
+        identity=_identity(row, row["database_id"]),
+        status=Status(row["status"]),
+        reason=row["reason"] and Reason(row["reason"]),
+        latency=row["latency_seconds"],
+        checked_at=checked and checked.timestamp(),
+    )

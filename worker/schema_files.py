@@ -1,0 +1,113 @@
+"""Applies, verifies and rolls back `schema/`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from worker.errors import RegistryRefusedError, RegistryUnavailableError, SchemaError, WorkerError
+
+APPLIED = (
+    "000_platform_prerequisites.sql",
+    "006_add_platform_databases_table.sql",
+    "007_add_database_health_scheduling.sql",
+)
+ROLLBACKS = {"006": "rollback-006.sql", "007": "rollback-007.sql"}
+CHECKS = "test_database_health.sql"
+
+_PSQL_BLOCK = re.compile(r"^\\if .*?^\\endif$", re.MULTILINE | re.DOTALL)
+_PSQL_LINE = re.compile(r"^\\.*$", re.MULTILINE)
+_CHECKS_VIEW = re.compile(r"^create temp view .*?;$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckLine:
+    """One thing that a registry must hold, and whether it does."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+async def apply(url: str, timeout: float) -> list[str]:
+    """Apply every file in the order of the numbers and return their names.
+
+    Raises:
+        SchemaError: a file refuses, naming why.
+        RegistryRefusedError, RegistryUnavailableError: the registry lets us not in.
+    """
+    async with _connected(url, timeout) as connection:
+        for name in APPLIED:
+            await _run(connection, name)
+    return list(APPLIED)
+
+
+async def verify(url: str, timeout: float) -> list[CheckLine]:
+    """Run the checks of `test_database_health.sql`; raises as `apply` does."""
+    view = _CHECKS_VIEW.search(_text(CHECKS))
+    if view is None:
+        raise SchemaError(f"{CHECKS} defines no checks")
+    async with _connected(url, timeout) as connection:
+        try:
+            await connection.execute(view[0])
+            rows = await connection.fetch("select name, passed, detail from database_health_checks")
+        except asyncpg.UndefinedTableError as error:
+            raise SchemaError(f"{error}: run `health-worker schema apply`") from None
+    return [CheckLine(row["name"], row["passed"], row["detail"] or "") for row in rows]
+
+
+async def rollback(url: str, number: str, destroy_rows: int | None, timeout: float) -> str:
+    """Undo one file by its number and return the name of the file that did; raises as `apply`."""
+    name = ROLLBACKS.get(number)
+    if name is None:
+        raise SchemaError(f"no rollback for {number}: there are {', '.join(sorted(ROLLBACKS))}")
+    async with _connected(url, timeout) as connection:
+        rows = "" if destroy_rows is None else str(destroy_rows)
+        await connection.execute("select set_config('platform.destroy_rows', $1, false)", rows)
+        await _run(connection, name)
+    return name
+
+
+@asynccontextmanager
+async def _connected(url: str, timeout: float) -> AsyncIterator[Any]:
+    try:
+        connection = await asyncpg.connect(url, timeout=timeout, statement_cache_size=0)
+    except (
+        asyncpg.InvalidAuthorizationSpecificationError,
+        asyncpg.InvalidCatalogNameError,
+    ) as error:
+        raise RegistryRefusedError(f"the registry refuses us: {error}") from None
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise RegistryUnavailableError(f"the registry cannot be reached: {error}") from None
+    try:
+        yield connection
+    finally:
+        connection.terminate()
+
+
+async def _run(connection: Any, name: str) -> None:
+    statements = _PSQL_LINE.sub("", _PSQL_BLOCK.sub("", _text(name)))
+    try:
+        await connection.execute(statements)
+    except asyncpg.PostgresError as error:
+        raise _refusal(name, error) from None
+
+
+def _refusal(name: str, error: asyncpg.PostgresError) -> WorkerError:
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return RegistryRefusedError(f"{name}: {error}; apply the schema as the registry's owner")
+    return SchemaError(f"{name}: {error}")
+
+
+def _text(name: str) -> str:
+    """Read a file of the wheel, or of the checkout."""
+    package = Path(__file__).parent
+    installed = package / "_schema"
+    folder = installed if installed.is_dir() else package.parent / "schema"
+    return (folder / name).read_text(encoding="utf-8")
