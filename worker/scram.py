@@ -62,7 +62,9 @@ class SaltedPasswords:
         self._cheap = ThreadPoolExecutor(2, "scram")
         self._dear = ThreadPoolExecutor(1, "scram-dear")
 
-    def __len__(self) -> int:
+    @property
+    def stored(self) -> int:
+        """How many passwords' keys are kept (no `__len__`: an empty store must not be falsy)."""
         return len(self._keys)
 
     async def keys(self, algorithm: str, password: bytes, salt: bytes, iterations: int) -> Keys:
