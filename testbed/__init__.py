@@ -1,1 +1,1 @@
-"""Real servers on loopback, and sockets that misbehave, for the demo, the tests and the benchmark."""
+"""Real servers on loopback, and sockets that misbehave, for the demo, the tests and the bench."""

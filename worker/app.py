@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from worker import __version__, exposition, logs, probes
@@ -39,6 +39,7 @@ from worker.watchdog import Pulse
 REFRESH_SECONDS = 15.0
 MIN_OVERDUE_SECONDS = 5.0
 EXIT_FATAL = 1
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Parts:
     dispatcher: Dispatcher
 
 
-def run_loop(main: Coroutine[Any, Any, int]) -> int:
+def run_loop(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on uvloop where it exists, else on asyncio's own loop."""
     factory: Callable[[], asyncio.AbstractEventLoop] | None = None
     if sys.platform != "win32":

@@ -23,7 +23,6 @@ from worker.errors import WorkerError
 from worker.model import CheckResult, Engine, Identity, Lease, RawRow, Reason, Status
 from worker.network import AddressRules, Network
 from worker.once import check_once
-from worker.target import Probes
 
 EXIT_UNHEALTHY = 1
 EXIT_UNUSABLE = 2
@@ -88,7 +87,7 @@ def probe(url: str | None, *, url_env: str | None, config: str, ssl: bool, as_js
     log = logs.configure(read.log_level, read.log_format, sys.stderr)
     text = _url(url, url_env)
     table = probes.table(read.probes, read.mongodb_driver, Network(AddressRules.allow_everything()))
-    row = _unregistered(text, config, table, ssl_enabled=ssl)
+    row = _unregistered(text, config, ssl_enabled=ssl)
     checker = Checker(table, log, deadline=read.check_deadline_seconds, default_interval=60)
     result = app.run_loop(checker.check(row))
     document = _document(result)
@@ -152,7 +151,7 @@ def _url(url: str | None, name: str | None) -> str:
     return text.strip()
 
 
-def _unregistered(text: str, config: str, table: Probes, *, ssl_enabled: bool) -> RawRow:
+def _unregistered(text: str, config: str, *, ssl_enabled: bool) -> RawRow:
     """Make a row of a connection string that no registry knows."""
     try:
         json.loads(config)

@@ -35,25 +35,25 @@ class CheckLine:
     detail: str
 
 
-async def apply(url: str, timeout: float) -> list[str]:
+async def apply(url: str, seconds: float) -> list[str]:
     """Apply every file in the order of the numbers and return their names.
 
     Raises:
         SchemaError: a file refuses, naming why.
         RegistryRefusedError, RegistryUnavailableError: the registry lets us not in.
     """
-    async with _connected(url, timeout) as connection:
+    async with _connected(url, seconds) as connection:
         for name in APPLIED:
             await _run(connection, name)
     return list(APPLIED)
 
 
-async def verify(url: str, timeout: float) -> list[CheckLine]:
+async def verify(url: str, seconds: float) -> list[CheckLine]:
     """Run the checks of `test_database_health.sql`; raises as `apply` does."""
     view = _CHECKS_VIEW.search(_text(CHECKS))
     if view is None:
         raise SchemaError(f"{CHECKS} defines no checks")
-    async with _connected(url, timeout) as connection:
+    async with _connected(url, seconds) as connection:
         try:
             await connection.execute(view[0])
             rows = await connection.fetch("select name, passed, detail from database_health_checks")
@@ -62,12 +62,12 @@ async def verify(url: str, timeout: float) -> list[CheckLine]:
     return [CheckLine(row["name"], row["passed"], row["detail"] or "") for row in rows]
 
 
-async def rollback(url: str, number: str, destroy_rows: int | None, timeout: float) -> str:
+async def rollback(url: str, number: str, destroy_rows: int | None, seconds: float) -> str:
     """Undo one file by its number and return the name of the file that did; raises as `apply`."""
     name = ROLLBACKS.get(number)
     if name is None:
         raise SchemaError(f"no rollback for {number}: there are {', '.join(sorted(ROLLBACKS))}")
-    async with _connected(url, timeout) as connection:
+    async with _connected(url, seconds) as connection:
         rows = "" if destroy_rows is None else str(destroy_rows)
         await connection.execute("select set_config('platform.destroy_rows', $1, false)", rows)
         await _run(connection, name)
@@ -75,9 +75,9 @@ async def rollback(url: str, number: str, destroy_rows: int | None, timeout: flo
 
 
 @asynccontextmanager
-async def _connected(url: str, timeout: float) -> AsyncIterator[Any]:
+async def _connected(url: str, seconds: float) -> AsyncIterator[Any]:
     try:
-        connection = await asyncpg.connect(url, timeout=timeout, statement_cache_size=0)
+        connection = await asyncpg.connect(url, timeout=seconds, statement_cache_size=0)
     except (
         asyncpg.InvalidAuthorizationSpecificationError,
         asyncpg.InvalidCatalogNameError,

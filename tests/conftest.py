@@ -1,0 +1,95 @@
+"""Real servers, started when a test first asks for them; a copy of the registry per test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from testbed.certificates import Certificates
+from testbed.mongodb import MongoDBOptions, MongoDBServer
+from testbed.ports import free_port as take_free_port
+from testbed.postgresql import PostgreSQLServer
+from testbed.redis import RedisOptions, RedisServer
+
+SCHEMA = Path(__file__).parent.parent / "schema"
+TEMPLATE = "registry_template"
+WORKER_ROLE = "health_worker_login"
+WORKER_PASSWORD = "worker-secret"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[PostgreSQLServer]:
+    with PostgreSQLServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def registry_template(cluster: PostgreSQLServer) -> str:
+    cluster.execute(f"create database {TEMPLATE}")
+    for path in sorted(SCHEMA.glob("0*.sql")):
+        if "register" not in path.name:
+            cluster.psql("-q", "-f", path, database=TEMPLATE)
+    cluster.execute(
+        f"create role {WORKER_ROLE} login password '{WORKER_PASSWORD}'"
+        " in role platform_health_worker"
+    )
+    return TEMPLATE
+
+
+@pytest.fixture
+def registry_database(cluster: PostgreSQLServer, registry_template: str) -> Iterator[str]:
+    name = f"registry_{uuid4().hex}"
+    cluster.execute(f"create database {name} template {registry_template}")
+    yield name
+    cluster.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def registry_url(cluster: PostgreSQLServer, registry_database: str) -> str:
+    """The owner's URL of a registry of the test's own."""
+    return cluster.url(database=registry_database)
+
+
+@pytest.fixture
+def worker_url(cluster: PostgreSQLServer, registry_database: str) -> str:
+    """The same registry's, as a login role that is only a member of platform_health_worker."""
+    return cluster.url(user=WORKER_ROLE, password=WORKER_PASSWORD, database=registry_database)
+
+
+@pytest.fixture
+def empty_database_url(cluster: PostgreSQLServer) -> Iterator[str]:
+    name = f"empty_{uuid4().hex}"
+    cluster.execute(f"create database {name}")
+    yield cluster.url(database=name)
+    cluster.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    with RedisServer(RedisOptions(password="redis-secret")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mongodb_server() -> Iterator[MongoDBServer]:
+    with MongoDBServer(MongoDBOptions(password="mongodb-secret")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql_target() -> Iterator[PostgreSQLServer]:
+    with PostgreSQLServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def certificates() -> Certificates:
+    return Certificates.make()
+
+
+@pytest.fixture
+def free_port() -> int:
+    return take_free_port()

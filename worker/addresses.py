@@ -1,0 +1,90 @@
+"""Which addresses the worker may contact: built-in rules, the operator's, the registry's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+from typing import Self
+
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+
+BLOCKED = tuple(
+    map(
+        ip_network,
+        (
+            "0.0.0.0/8",
+            "127.0.0.0/8",
+            "169.254.0.0/16",
+            "224.0.0.0/4",
+            "255.255.255.255/32",
+            "100.100.100.200/32",  # Alibaba Cloud's metadata
+            "168.63.129.16/32",  # Azure's wire server
+            "192.0.0.192/32",  # Oracle Cloud's metadata
+            "::/128",
+            "::1/128",
+            "fe80::/10",
+            "ff00::/8",
+            "fd00:ec2::254/128",  # Amazon's metadata
+            "fd20:ce::254/128",  # Google Cloud's metadata
+        ),
+    )
+)
+_NAT64 = IPv6Network("64:ff9b::/96")
+_COMPATIBLE = IPv6Network("::/96")
+
+
+def unwrap(address: IPAddress) -> IPAddress:
+    """Take the IPv4 address out of an IPv6 one that carries it (RFC 4291, 3056, 4380, 6052)."""
+    if isinstance(address, IPv4Address):
+        return address
+    plain = IPv6Address(int(address))
+    carried = plain.ipv4_mapped or plain.sixtofour or (plain.teredo or (None, None))[1]
+    if carried is None and plain in _NAT64:
+        carried = IPv4Address(int(plain) & 0xFFFF_FFFF)
+    if carried is None and plain in _COMPATIBLE and int(plain) > 1:
+        carried = IPv4Address(int(plain))
+    return carried or plain
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRules:
+    """Networks with a verdict each; the longer prefix wins, at equal length blocked."""
+
+    verdicts: tuple[tuple[IPNetwork, bool], ...]
+    """The longest prefix first; True permits."""
+    registry: frozenset[tuple[IPAddress, int]]
+
+    @classmethod
+    def build(
+        cls,
+        allowed: Iterable[IPNetwork],
+        blocked: Iterable[IPNetwork],
+        registry: Iterable[tuple[str, int]],
+    ) -> Self:
+        """Lay the operator's networks beside the built-in ones."""
+        verdicts = [(network, True) for network in allowed]
+        verdicts += [(network, False) for network in (*blocked, *BLOCKED)]
+        verdicts.sort(key=lambda rule: (-rule[0].prefixlen, rule[1]))
+        own = frozenset((unwrap(ip_address(host)), port) for host, port in registry)
+        return cls(tuple(verdicts), own)
+
+    @classmethod
+    def allow_everything(cls) -> Self:
+        """Make rules for an operator's own connection string."""
+        return cls((), frozenset())
+
+    def permits(self, address: IPAddress, port: int) -> bool:
+        """Whether the worker may contact this address and port."""
+        bare = unwrap(address)
+        if (bare, port) in self.registry:
+            return False
+        return next((verdict for network, verdict in self.verdicts if bare in network), True)

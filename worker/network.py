@@ -1,0 +1,278 @@
+"""The one door out: names, address rules, TCP, TLS, bounded reads."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import aiohappyeyeballs
+
+from worker.addresses import AddressRules, IPAddress
+from worker.errors import ProbeError, translate
+from worker.model import Phase, Reason
+from worker.plan import Host, TlsRules
+from worker.resolver import Resolver
+
+__all__ = ["MAX_REPLY", "AddressRules", "Connection", "Network", "Stopwatch"]
+
+MAX_REPLY = 65_536
+"""Bytes that are read, or kept unread, of one reply."""
+STAGGER_SECONDS = 0.25
+"""RFC 8305's delay between two attempts to connect."""
+HANDSHAKE_SECONDS = 300.0
+"""asyncio's own bound on a handshake; the caller's is shorter."""
+_ELSEWHERE = ("2001:db8::1", "192.0.2.1")
+"""Addresses for documentation (RFC 3849, 5737): asking for a route to them sends nothing."""
+_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+
+class Stopwatch:
+    """Times phases; one that is entered again adds up, one within itself counts once."""
+
+    def __init__(self) -> None:
+        self.phases: dict[Phase, float] = {}
+        self.current: Phase | None = None
+        """The phase that runs, or that was broken off."""
+
+    @contextmanager
+    def __call__(self, phase: Phase) -> Iterator[None]:
+        """Time what runs within."""
+        if self.current is phase:
+            yield
+            return
+        before, self.current, started = self.current, phase, time.monotonic()
+        yield
+        self.phases[phase] = self.phases.get(phase, 0.0) + time.monotonic() - started
+        self.current = before
+
+
+class Connection(asyncio.Protocol):
+    """One connection to a target; keeps at most MAX_REPLY bytes and a read's worth unread."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+        self._waiter: asyncio.Future[None] | None = None
+        self._end: ProbeError | None = None
+        self._is_paused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport, or after a handshake the one that encrypts."""
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "pause_reading")  # noqa: S101 -- uvloop's transports are no asyncio.Transport
+        self._transport = transport  # type: ignore[assignment]  # as above
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what came, and let no more come when that is too much."""
+        self._buffer += data
+        if len(self._buffer) > MAX_REPLY and self._transport and not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> None:
+        """Note that the server has closed its side."""
+        self._finish(ProbeError(Reason.CLOSED, "the server closed the connection"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note why the connection ended."""
+        fault = translate(exc, ()) if exc else None
+        self._finish(fault or ProbeError(Reason.CLOSED, "the server closed the connection"))
+
+    def write(self, data: bytes) -> None:
+        """Send, without waiting."""
+        if self._transport is not None and self._end is None:
+            self._transport.write(data)
+
+    async def read_exactly(self, count: int) -> bytes:
+        """Read so many bytes; ProbeError `protocol` where that is absurd, `closed` at the end."""
+        if count > MAX_REPLY:
+            raise ProbeError(Reason.PROTOCOL, f"the server announced {count} bytes")
+        while len(self._buffer) < count:
+            await self._more()
+        return self._take(count)
+
+    async def read_line(self) -> bytes:
+        """Read up to CRLF, which is left out; raises as `read_exactly` does."""
+        while (end := self._buffer.find(b"\r\n", 0, MAX_REPLY)) < 0:
+            if len(self._buffer) >= MAX_REPLY:
+                raise ProbeError(Reason.PROTOCOL, "the server's reply has no end")
+            await self._more()
+        return self._take(end + 2)[:-2]
+
+    async def start_tls(self, rules: TlsRules, host: Host, watch: Stopwatch) -> None:
+        """Encrypt from now on; bytes that came in clear before count as an attack."""
+        if self._buffer:
+            raise ProbeError(Reason.PROTOCOL, "the server sent more than it was asked before TLS")
+        if self._transport is None or self._end is not None:
+            raise self._end or ProbeError(Reason.CLOSED, "the server closed the connection")
+        with watch(Phase.TLS):
+            try:
+                transport = await asyncio.get_running_loop().start_tls(
+                    self._transport,
+                    self,
+                    make_context(rules),
+                    server_hostname=rules.servername or host.name,
+                    ssl_handshake_timeout=HANDSHAKE_SECONDS,
+                )
+            except (OSError, EOFError) as error:
+                raise _ours(error) from None
+        self._transport = transport or self._transport
+
+    def abort(self) -> None:
+        """Close at once, whatever the server does."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _take(self, count: int) -> bytes:
+        taken = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        if self._is_paused and len(self._buffer) <= MAX_REPLY and self._transport:
+            self._is_paused = False
+            self._transport.resume_reading()
+        return taken
+
+    async def _more(self) -> None:
+        if self._end is not None:
+            raise self._end
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _finish(self, fault: ProbeError) -> None:
+        self._end = self._end or fault
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Network:
+    """Connects to targets; every byte of a probe, look-ups included, leaves through it."""
+
+    def __init__(self, rules: AddressRules, resolver: Resolver | None = None) -> None:
+        self._rules = rules
+        self._resolver = resolver or Resolver()
+
+    @asynccontextmanager
+    async def connect(
+        self, host: Host, tls: TlsRules | None, watch: Stopwatch
+    ) -> AsyncIterator[Connection]:
+        """Connect, with TLS where rules are given; leaving closes at once.
+
+        Raises:
+            ProbeError: why there is no connection.
+        """
+        with watch(Phase.DNS):
+            addresses = await self._addresses(host)
+        connection = Connection()
+        try:
+            with watch(Phase.CONNECT):
+                await _open(addresses, host.port, connection)
+            if tls is not None:
+                await connection.start_tls(tls, host, watch)
+            yield connection
+        finally:
+            connection.abort()
+
+    async def srv_hosts(self, name: str, watch: Stopwatch) -> tuple[Host, ...]:
+        """Look up the hosts of a `mongodb+srv` name; ProbeError `dns` where there are none."""
+        with watch(Phase.DNS):
+            records = await self._resolver.records(f"_mongodb._tcp.{name}", "SRV")
+        if not records:
+            raise ProbeError(Reason.DNS, "the name has no SRV record")
+        fields = (record.split() for record in records)
+        return tuple(Host(target.rstrip("."), int(port)) for _, _, port, target in fields)
+
+    async def txt(self, name: str, watch: Stopwatch) -> str | None:
+        """Look up the options of a `mongodb+srv` name; None where there are none."""
+        with watch(Phase.DNS):
+            records = await self._resolver.records(name, "TXT")
+        if len(records) > 1:
+            raise ProbeError(Reason.MISCONFIGURED, "the name has more than one TXT record")
+        return records[0] if records else None
+
+    async def _addresses(self, host: Host) -> Sequence[IPAddress]:
+        try:
+            addresses: Sequence[IPAddress] = (ip_address(host.name),)
+        except ValueError:
+            addresses = await self._resolver.addresses(host.name)
+        if not all(self._rules.permits(address, host.port) for address in addresses):
+            raise ProbeError(Reason.BLOCKED, "the address is one that this worker must not contact")
+        return addresses
+
+
+async def _open(addresses: Sequence[IPAddress], port: int, connection: Connection) -> None:
+    """Connect to the first address that answers, both families in turn (RFC 8305)."""
+    loop = asyncio.get_running_loop()
+    try:
+        if len(addresses) == 1:
+            await loop.create_connection(lambda: connection, str(addresses[0]), port)
+            return
+        winner = await aiohappyeyeballs.start_connection(
+            [_info(address, port) for address in addresses],
+            happy_eyeballs_delay=STAGGER_SECONDS,
+            interleave=1,
+        )
+        try:
+            await loop.create_connection(lambda: connection, sock=winner)
+        except BaseException:
+            winner.close()
+            raise
+    except OSError as error:
+        raise _ours(error) from None
+
+
+def _info(address: IPAddress, port: int) -> aiohappyeyeballs.AddrInfoType:
+    end = (str(address), port, 0, 0) if isinstance(address, IPv6Address) else (str(address), port)
+    return (_FAMILIES[address.version], socket.SOCK_STREAM, socket.IPPROTO_TCP, "", end)
+
+
+def _ours(error: BaseException) -> ProbeError:
+    """Translate, and take the blame where the worker itself has no way out."""
+    fault = translate(error, ())
+    if fault is None:
+        return ProbeError(Reason.UNREACHABLE, "no connection to any of its addresses")
+    if getattr(error, "errno", None) == errno.ENETUNREACH and not _has_a_route():
+        return ProbeError(Reason.INTERNAL, "the worker's network is down")
+    return fault
+
+
+def _has_a_route() -> bool:
+    for text in _ELSEWHERE:
+        address: IPv4Address | IPv6Address = ip_address(text)
+        with socket.socket(_FAMILIES[address.version], socket.SOCK_DGRAM) as asking:
+            try:
+                asking.connect((text, 9))
+            except OSError:
+                continue
+            return True
+    return False
+
+
+@lru_cache(maxsize=256)
+def make_context(rules: TlsRules) -> ssl.SSLContext:
+    """Make the context that all targets with these rules share: building one takes 18 ms."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = rules.verifies_chain and rules.verifies_name
+    context.verify_mode = ssl.CERT_REQUIRED if rules.verifies_chain else ssl.CERT_NONE
+    if rules.ca is None:
+        context.load_default_certs()
+        return context
+    try:
+        context.load_verify_locations(cadata=rules.ca)
+    except (ssl.SSLError, ValueError):
+        raise ProbeError(
+            Reason.MISCONFIGURED, "config.tls.ca: no certificate in PEM form"
+        ) from None
+    return context
