@@ -30,8 +30,12 @@ class Clock:
     def every(self, seconds: float, job: Job, name: str) -> None:
         """Run a job now and then every so many seconds; a missed firing is made up for once."""
         self._intervals[name] = seconds
+
+        async def fire() -> None:  # APScheduler awaits only what it knows for a coroutine function
+            await job()
+
         self._scheduler.add_job(
-            job,
+            fire,
             IntervalTrigger(seconds=seconds, timezone=UTC),
             id=name,
             name=name,

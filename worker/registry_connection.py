@@ -65,6 +65,7 @@ class RegistryConnection:
         self._timeout = timeout
         self._log = log
         self._meter = meter
+        self._is_open = False
         self._is_proven = False
         self._is_usable = False
         self._failures = 0
@@ -108,12 +109,14 @@ class RegistryConnection:
 
     async def close(self) -> None:
         """End every connection without waiting for a server that may be silent."""
-        self._pool.terminate()
+        if self._is_open:
+            self._pool.terminate()
 
     async def _fetch(self, statement: str, arguments: Sequence[object]) -> Sequence[Any]:
         """Terminate a connection that takes too long: cancelling would need a second one."""
         async with asyncio.timeout(self._timeout):
             await self._pool
+            self._is_open = True
             connection = await self._pool.acquire()
         loop = asyncio.get_running_loop()
         alarm = loop.call_later(self._timeout, connection.terminate)

@@ -41,7 +41,7 @@ class Worker:
                 "DATABASE_URL": url,
                 "PORT": str(self.port),
                 "METRICS_HOST": "127.0.0.1",
-                "ALLOWED_NETWORKS": "127.0.0.0/8",
+                "ALLOWED_NETWORKS": "127.0.0.1/32",
                 "LOG_LEVEL": "debug",
                 **environment,
             },

@@ -1,0 +1,99 @@
+"""What PyMongo's exceptions mean; motor passes them on."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+from bson.errors import BSONError
+from dns.exception import DNSException
+from pymongo.errors import (
+    AutoReconnect,
+    ConfigurationError,
+    InvalidOperation,
+    OperationFailure,
+    ProtocolError,
+)
+
+from worker.connection import clean
+from worker.errors import ProbeError, Reading, Rule, reading, translate
+from worker.model import Reason
+from worker.plan import Host
+from worker.probes.mongodb_plan import MongoDBPlan, unusable
+from worker.probes.mongodb_wire import read_error
+
+_UP_BUT_NO_PRIMARY = frozenset({"RSSecondary", "RSArbiter", "RSOther", "RSGhost"})
+_ABSURD_SCRAM = "Server returned an invalid"
+_WRONG_SET = "configured to connect to a replica set"
+_TLS = "SSL handshake failed"
+
+
+def _refusal(error: BaseException) -> Reading | None:
+    """Read a command's error by its code, as our own probe does."""
+    details = getattr(error, "details", None)
+    if not isinstance(details, dict) or "code" not in details:
+        return None
+    fault = read_error(details["code"], details.get("codeName"), details.get("errmsg"))
+    return fault.reason, fault.text
+
+
+def _operation(error: BaseException) -> Reading:
+    # SCRAM's faults come as an OperationFailure that has no code, told apart by its text alone.
+    if str(error).startswith(_ABSURD_SCRAM):
+        return Reason.PROTOCOL, clean(str(error))
+    return _refusal(error) or (Reason.NOT_READY, clean(f"the server answers: {error}"))
+
+
+def _reconnect(error: BaseException) -> Reading | None:
+    if (read := _refusal(error)) is not None:
+        return read
+    # The exception hides the cause of a failed handshake: with TLS even a refused connection is
+    # called one, and a server that hangs up during the handshake leaves nothing but this text.
+    is_plain = not isinstance(error.__cause__, (ssl.SSLError, ConnectionRefusedError, TimeoutError))
+    if _TLS in str(error) and is_plain:
+        return Reason.TLS, "the TLS handshake failed"
+    return None if error.__cause__ else (Reason.CLOSED, "the server closed the connection")
+
+
+def _configuration(error: BaseException) -> Reading | None:
+    # A name that does not resolve is a ConfigurationError, too.
+    if isinstance(error.__cause__, DNSException):
+        return Reason.DNS, "the mongodb+srv name does not resolve"
+    if _WRONG_SET in str(error):
+        return Reason.MISCONFIGURED, "replicaSet is not the name of the server's set"
+    return Reason.MISCONFIGURED, clean(str(error))
+
+
+def _closed(error: BaseException) -> Reading | None:
+    # PyMongo makes a plain OSError of an end of file.
+    is_end = str(error) == "connection closed"
+    return (Reason.CLOSED, "the server closed the connection") if is_end else None
+
+
+RULES: tuple[Rule, ...] = (
+    (OperationFailure, _operation),
+    (AutoReconnect, _reconnect),
+    (ConfigurationError, _configuration),
+    (ProtocolError, reading(Reason.PROTOCOL, "the answer is not MongoDB's")),
+    (BSONError, reading(Reason.PROTOCOL, "the server's message is not BSON")),
+    (InvalidOperation, reading(Reason.CLOSED, "the connection was closed")),
+    (OSError, _closed),
+)
+"""The first match counts; the operating system's errors follow in `errors.NETWORK_RULES`."""
+
+
+def read_topology(topology: Any, plan: MongoDBPlan) -> ProbeError:
+    """Say why no server could be selected; the exception itself says it in prose only."""
+    servers = topology.server_descriptions()
+    if not servers:
+        # Drivers strike hosts out that belong to another set, or to none.
+        return unusable("replicaSet is not the name of the servers' set, or they are in none")
+    if any(server.server_type_name in _UP_BUT_NO_PRIMARY for server in servers.values()):
+        return ProbeError(Reason.NOT_READY, "the replica set has no primary")
+    for address, server in servers.items():
+        fault = translate(server.error, RULES) if server.error else None
+        if fault:
+            text = fault.text if len(servers) == 1 else f"{fault.text} ({Host(*address)})"
+            return ProbeError(fault.reason, text)
+    seconds = plan.connect_timeout
+    return ProbeError(Reason.TIMEOUT, f"no server found within {seconds * 1000:.0f} ms")

@@ -1,0 +1,110 @@
+"""Redis asked through redis-py's asyncio connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from redis.asyncio.connection import Connection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from worker.connection import ConnectionString
+from worker.errors import ProbeError, Reading, Rule, reading, translate
+from worker.model import Answer, Reason
+from worker.network import make_context
+from worker.probes.redis import RedisPlan, make_plan, read_error
+
+_STRANGER = "the answer is not Redis'"
+
+
+def _error_reply(error: BaseException) -> Reading | None:
+    """Read an error reply; redis-py takes the code off those that it has a class for."""
+    code = getattr(error, "status_code", None)
+    if not code and not isinstance(error, ResponseError):
+        return None
+    fault = read_error(f"{code} {error}" if code else str(error))
+    return fault.reason, fault.text
+
+
+_RULES: tuple[Rule, ...] = (
+    (InvalidResponse, reading(Reason.PROTOCOL, _STRANGER)),
+    (RedisError, _error_reply),
+    (RedisTimeoutError, reading(Reason.TIMEOUT, "no answer in the configured time")),
+    (ValueError, reading(Reason.PROTOCOL, _STRANGER)),  # an endless line, a length that is none
+)
+
+
+class _Connection(Connection):
+    """A connection with TLS by our rules, which can be dropped at once."""
+
+    def __init__(self, plan: RedisPlan) -> None:
+        super().__init__(
+            host=plan.hosts[0].name,
+            port=plan.hosts[0].port,
+            db=plan.index,
+            username=plan.username,
+            password=plan.password,
+            socket_timeout=plan.attempt_timeout,
+            socket_connect_timeout=plan.connect_timeout,
+            retry=Retry(NoBackoff(), 0),  # 10 by default: a timeout of 1 s took 13.5 s
+            protocol=2,  # these two spare HELLO and two CLIENT SETINFO
+            driver_info=None,
+        )
+        self._rules = plan.tls
+        self._transport: asyncio.WriteTransport | None = None
+
+    def abort(self) -> None:
+        """Close at once; redis-py's own closing waits for the server's goodbye in TLS."""
+        if self._transport is not None:
+            self._transport.abort()
+        self._close()  # type: ignore[no-untyped-call]  # redis-py gives no types here
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        arguments: dict[str, Any] = {"host": self.host, "port": self.port}
+        if self._rules is not None:
+            arguments["ssl"] = make_context(self._rules)
+            arguments["server_hostname"] = self._rules.servername or self.host
+        return arguments
+
+    async def _connect(self) -> None:
+        await super()._connect()  # type: ignore[no-untyped-call]  # as above
+        self._transport = self._writer.transport if self._writer else None
+
+
+class RedisDriverProbe:
+    """Asks a Redis as an application with redis-py would."""
+
+    def plan(
+        self, connection: ConnectionString, config: Mapping[str, object], *, ssl_enabled: bool
+    ) -> RedisPlan:
+        """Make a plan of a row's data; see `make_plan`."""
+        return make_plan(connection, config, ssl_enabled=ssl_enabled)
+
+    async def ask(self, plan: RedisPlan) -> Answer:
+        """Connect, authenticate, select, ping, close; see `ports.Probe`."""
+        connection = _Connection(plan)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(plan.connect_timeout) as bound:
+                await connection.connect()  # type: ignore[no-untyped-call]  # as above
+                bound.reschedule(loop.time() + plan.command_timeout)
+                await connection.send_command("PING", check_health=False)
+                reply = await connection.read_response()
+            if reply != b"PONG":
+                raise ProbeError(Reason.PROTOCOL, _STRANGER)
+            return Answer()
+        except (RedisError, OSError, ValueError) as error:
+            if fault := translate(error, _RULES):
+                raise fault from None
+            if isinstance(error, RedisConnectionError):
+                # No cause, no code: redis-py met the end of the stream.
+                text = "the server closed the connection"
+                raise ProbeError(Reason.CLOSED, text) from None
+            raise
+        finally:
+            connection.abort()
