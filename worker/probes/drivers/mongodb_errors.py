@@ -25,6 +25,7 @@ from worker.probes.mongodb_wire import read_error
 _UP_BUT_NO_PRIMARY = frozenset({"RSSecondary", "RSArbiter", "RSOther", "RSGhost"})
 _ABSURD_SCRAM = "Server returned an invalid"
 _WRONG_SET = "configured to connect to a replica set"
+_ENDS = frozenset({"connection closed", "connection is already closed"})
 _TLS = "SSL handshake failed"
 
 
@@ -65,8 +66,8 @@ def _configuration(error: BaseException) -> Reading | None:
 
 
 def _closed(error: BaseException) -> Reading | None:
-    # PyMongo makes a plain OSError of an end of file.
-    is_end = str(error) == "connection closed"
+    # PyMongo makes an OSError without a number of an end of file.
+    is_end = str(error) in _ENDS
     return (Reason.CLOSED, "the server closed the connection") if is_end else None
 
 
