@@ -1,0 +1,1 @@
+"""The demo: a real worker checks real servers, some broken on purpose."""
