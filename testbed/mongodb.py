@@ -151,7 +151,7 @@ class MongoDBServer(Server):
         """Create root and the others once; before root exists a loopback client may do that."""
         if self._has_users or self.options.password is None:
             return
-        root = {"pwd": self.options.password, "roles": ["root"]}
+        root: dict[str, Any] = {"pwd": self.options.password, "roles": ["root"]}
         with self.client(signed_in=False) as client, _errors("createUser"):
             client.admin.command("createUser", self.options.root, **root)
         with self.client() as client, _errors("createUser"):

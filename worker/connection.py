@@ -48,7 +48,9 @@ def split(text: str) -> ConnectionString:
     """
     match = _SCHEME.match(text)
     if match is None or len(text) > MAX_URL_CHARACTERS:
-        raise _unusable("the connection string is no URL of the form scheme://user@host:port/name")
+        raise _unusable(
+            "the connection string is no URL: it starts with no scheme such as redis://"
+        )
     if any(ord(c) < ord(" ") or c.isspace() for c in text):
         raise _unusable("the connection string holds white space or control characters")
     rest = text[match.end() :]

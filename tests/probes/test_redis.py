@@ -131,13 +131,7 @@ async def test_users_and_tls(varied: RedisServer, certificates: Certificates, ki
     "kind",
     [
         "wire",
-        pytest.param(
-            "drivers",
-            marks=pytest.mark.xfail(
-                reason="SSLCertVerificationError is a ValueError: the driver's table says protocol",
-                strict=False,
-            ),
-        ),
+        "drivers",
     ],
 )
 async def test_a_certificate_that_does_not_fit_is_tls(

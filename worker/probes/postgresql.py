@@ -69,7 +69,6 @@ class PostgreSQLProbe:
                 with watch(Phase.PING):
                     value = await session.query(plan.wish.query)
                 answer = Answer(watch.phases)
-                session.end()
         except TimeoutError:
             raise _late(plan, seconds, watch.current) from None
         if value == plan.wish.answer:

@@ -140,8 +140,12 @@ class Session:
             raise _absurd("the server is not ready for a query after signing in")
 
     async def query(self, statement: bytes) -> bytes | None:
-        """Run a statement by simple query; return the first column of its last row, as text."""
-        self._write(b"Q", statement + b"\0")
+        """Run a statement by simple query; return the first column of its last row, as text.
+
+        The goodbye goes out in the same write, for it has no answer and a write costs 30 us; the
+        server reads it after it has answered the query.
+        """
+        self._write(b"Q", statement + b"\0", _TERMINATE)
         row: bytes | None = None
         while True:
             kind, body = await self._read()
@@ -154,10 +158,6 @@ class Session:
         if row is None:
             raise _absurd("the query brought no row")
         return _first_column(row)
-
-    def end(self) -> None:
-        """Say goodbye; there is no answer to wait for."""
-        self._connection.write(_TERMINATE)
 
     def _send_password(self, demand: int, salt: bytes, username: str, password: str) -> None:
         if demand == _MD5:
@@ -192,9 +192,9 @@ class Session:
             raise _absurd("the server does not say how to sign in")
         return _INT.unpack_from(body)[0], body[_INT.size :]
 
-    def _write(self, kind: bytes, body: bytes) -> None:
+    def _write(self, kind: bytes, body: bytes, goodbye: bytes = b"") -> None:
         self._messages = self._bytes = 0
-        self._connection.write(_HEAD.pack(kind, len(body) + 4) + body)
+        self._connection.write(_HEAD.pack(kind, len(body) + _INT.size) + body + goodbye)
 
     async def _read(self) -> tuple[bytes, bytes]:
         """Read up to a message that matters; an error is raised as what the table says."""

@@ -14,7 +14,7 @@ from redis.exceptions import InvalidResponse, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.connection import ConnectionString
-from worker.errors import ProbeError, Reading, Rule, reading, translate
+from worker.errors import NETWORK_RULES, ProbeError, Reading, Rule, reading, translate
 from worker.model import Answer, Reason
 from worker.network import make_context
 from worker.probes.redis import RedisPlan, make_plan, read_error
@@ -35,6 +35,8 @@ _RULES: tuple[Rule, ...] = (
     (InvalidResponse, reading(Reason.PROTOCOL, _STRANGER)),
     (RedisError, _error_reply),
     (RedisTimeoutError, reading(Reason.TIMEOUT, "no answer in the configured time")),
+    # A certificate's fault is a ValueError, too: those of the network come first.
+    *NETWORK_RULES,
     (ValueError, reading(Reason.PROTOCOL, _STRANGER)),  # an endless line, a length that is none
 )
 
