@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -32,7 +33,8 @@ class Clock:
         self._intervals[name] = seconds
 
         async def fire() -> None:  # APScheduler awaits only what it knows for a coroutine function
-            await job()
+            with contextlib.suppress(asyncio.CancelledError):  # only `stop` cancels a job
+                await job()
 
         self._scheduler.add_job(
             fire,

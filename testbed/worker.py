@@ -1,0 +1,105 @@
+"""The worker as a process of its own, and the registry as its users see it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from testbed.ports import free_port
+
+PROJECT = "00000000-0000-0000-0000-00000000000a"
+WITHIN_SECONDS = 20.0
+
+
+class Worker:
+    """The worker as a process of its own; its log is read from a file."""
+
+    def __init__(self, url: str, folder: Path, **environment: str) -> None:
+        self.port = free_port()
+        self.log = folder / f"worker-{self.port}.log"
+        self._output = self.log.open("wb")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "worker", "run"],
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            env={
+                "PATH": os.environ["PATH"],
+                "DATABASE_URL": url,
+                "PORT": str(self.port),
+                "METRICS_HOST": "127.0.0.1",
+                "ALLOWED_NETWORKS": "127.0.0.1/32",
+                "LOG_LEVEL": "debug",
+                **environment,
+            },
+        )
+
+    def kill(self) -> None:
+        """End it as the kernel would, without a word."""
+        self.process.kill()
+        self.process.wait()
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Read the events of one name from its log."""
+        lines = [line for line in self.log.read_text().splitlines(True) if line.endswith("\n")]
+        return [event for event in map(json.loads, lines) if event["event"] == name]
+
+    def page(self, path: str) -> str:
+        """Read a page of its HTTP server."""
+        url = f"http://127.0.0.1:{self.port}{path}"
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return str(answer.read().decode())
+
+    def stop(self) -> int:
+        """Ask it to end and return its exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        code = self.process.wait(timeout=30)
+        self._output.close()
+        return code
+
+
+async def register(url: str, engine: str, target: str, config: str = "{}") -> None:
+    """Register one database under its engine's name, as a user would."""
+    connection = await asyncpg.connect(url)
+    await connection.execute(
+        "insert into platform.projects (id, name) values ($1, 'test') on conflict do nothing",
+        PROJECT,
+    )
+    await connection.execute(
+        "insert into platform.databases (project_id, name, type, connection_string, config)"
+        " values ($1, $2, $2, $3, $4)",
+        PROJECT,
+        engine,
+        target,
+        config,
+    )
+    await connection.close()
+
+
+async def health(url: str) -> dict[str, tuple[str, str | None]]:
+    """Read status and error by name."""
+    connection = await asyncpg.connect(url)
+    rows = await connection.fetch(
+        "select name, health_check_status, health_check_error from platform.databases"
+    )
+    await connection.close()
+    return {row["name"]: (row["health_check_status"], row["health_check_error"]) for row in rows}
+
+
+async def eventually(promise: Callable[[], Awaitable[object]], what: str) -> None:
+    """Wait until the promise holds; a bound makes the failure readable."""
+    end = time.monotonic() + WITHIN_SECONDS
+    while not await promise():
+        if time.monotonic() > end:
+            raise AssertionError(what)
+        await asyncio.sleep(0.1)
