@@ -198,19 +198,24 @@ class Session:
 
     async def _read(self) -> tuple[bytes, bytes]:
         """Read up to a message that matters; an error is raised as what the table says."""
+        read = self._connection.read_exactly
+        head = await read(_HEAD.size)
         while True:
-            kind, size = _HEAD.unpack(await self._connection.read_exactly(_HEAD.size))
+            kind, size = _HEAD.unpack(head)
             if kind not in _KNOWN or size < _INT.size:
                 raise _absurd("the answer is not PostgreSQL's")
             self._messages += 1
             self._bytes += size
             if self._messages > MAX_MESSAGES or self._bytes > MAX_REPLY:
                 raise _absurd("the server's answer is too long")
-            body = await self._connection.read_exactly(size - _INT.size)
+            if kind in _SKIPPED:
+                # Another message follows every one of these: its head comes in the same read.
+                head = (await read(size - _INT.size + _HEAD.size))[-_HEAD.size :]
+                continue
+            body = await read(size - _INT.size)
             if kind == b"E":
                 raise _error(body)
-            if kind not in _SKIPPED:
-                return kind, body
+            return kind, body
 
 
 def _md5(username: bytes, password: bytes, salt: bytes) -> bytes:
