@@ -301,13 +301,12 @@ create or replace trigger forget_sealed_connection_string_trigger
   after insert on platform.databases
   for each statement execute function platform.forget_sealed_connection_string();
 
--- A health write is not an edit.
+-- A health write is not an edit: it names none of these columns.
 create or replace trigger update_databases_updated_at
-  before update on platform.databases for each row
-  when ((old.health_check_status, old.last_health_check_at, old.health_check_error)
-        is not distinct from
-        (new.health_check_status, new.last_health_check_at, new.health_check_error))
-  execute function platform.touch_database_updated_at();
+  before update of project_id, name, type, host, port, database, username, password,
+    connection_string, connection_string_encrypted, ssl_enabled, config, metadata, status
+  on platform.databases
+  for each row execute function platform.touch_database_updated_at();
 
 create or replace function platform.update_database_health(
   database_id uuid, new_status text, new_error text, checked_at timestamptz)
