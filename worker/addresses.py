@@ -55,36 +55,34 @@ def unwrap(address: IPAddress) -> IPAddress:
     return carried or plain
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AddressRules:
     """Networks with a verdict each; the longer prefix wins, at equal length blocked."""
 
     verdicts: tuple[tuple[IPNetwork, bool], ...]
     """The longest prefix first; True permits."""
-    registry: frozenset[tuple[IPAddress, int]]
+    protected: frozenset[tuple[IPAddress, int]] = frozenset()
 
     @classmethod
-    def build(
-        cls,
-        allowed: Iterable[IPNetwork],
-        blocked: Iterable[IPNetwork],
-        registry: Iterable[tuple[str, int]],
-    ) -> Self:
+    def build(cls, allowed: Iterable[IPNetwork], blocked: Iterable[IPNetwork]) -> Self:
         """Lay the operator's networks beside the built-in ones."""
         verdicts = [(network, True) for network in allowed]
         verdicts += [(network, False) for network in (*blocked, *BLOCKED)]
         verdicts.sort(key=lambda rule: (-rule[0].prefixlen, rule[1]))
-        own = frozenset((unwrap(ip_address(host)), port) for host, port in registry)
-        return cls(tuple(verdicts), own)
+        return cls(tuple(verdicts))
 
     @classmethod
     def allow_everything(cls) -> Self:
         """Make rules for an operator's own connection string."""
-        return cls((), frozenset())
+        return cls(())
+
+    def protect(self, addresses: Iterable[tuple[str, int]]) -> None:
+        """Block these addresses and ports, whatever the networks say, in place of the last ones."""
+        self.protected = frozenset((unwrap(ip_address(host)), port) for host, port in addresses)
 
     def permits(self, address: IPAddress, port: int) -> bool:
         """Whether the worker may contact this address and port."""
         bare = unwrap(address)
-        if (bare, port) in self.registry:
+        if (bare, port) in self.protected:
             return False
         return next((verdict for network, verdict in self.verdicts if bare in network), True)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
-import socket
 import sys
 import traceback
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -33,7 +30,6 @@ from worker.ports import Log
 from worker.registry import Pace, Registry
 from worker.registry_connection import RegistryConnection
 from worker.settings import Settings
-from worker.target import Probes
 from worker.watchdog import Pulse
 
 REFRESH_SECONDS = 15.0
@@ -68,20 +64,15 @@ def run_loop(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
-def make_probes(settings: Settings) -> Probes:
-    """Make the probes that may contact whom the address rules permit."""
-    rules = AddressRules.build(
-        allowed=settings.allowed_networks,
-        blocked=settings.blocked_networks,
-        registry=_registry_addresses(settings.database_url.get_secret_value()),
-    )
-    return probes.table(settings.probes, settings.mongodb_driver, Network(rules))
+def make_rules(settings: Settings) -> AddressRules:
+    """Make the rules about whom the probes may contact."""
+    return AddressRules.build(settings.allowed_networks, settings.blocked_networks)
 
 
-def make_checker(settings: Settings, log: Log) -> Checker:
+def make_checker(settings: Settings, rules: AddressRules, log: Log) -> Checker:
     """Make the one that checks rows."""
     return Checker(
-        make_probes(settings),
+        probes.table(settings.probes, settings.mongodb_driver, Network(rules)),
         log,
         deadline=settings.check_deadline_seconds,
         default_interval=settings.check_interval_seconds,
@@ -89,11 +80,16 @@ def make_checker(settings: Settings, log: Log) -> Checker:
 
 
 def make_registry(
-    settings: Settings, log: Log, metrics: Metrics
+    settings: Settings, rules: AddressRules, log: Log, metrics: Metrics
 ) -> tuple[RegistryConnection, Registry]:
-    """Make the way to the registry; connects when it is first used."""
+    """Make the way to the registry; connects when first used, and then protects its address."""
+    url = settings.database_url.get_secret_value()
     connection = RegistryConnection(
-        settings.database_url.get_secret_value(), settings.registry_timeout_seconds, log, metrics
+        url,
+        settings.registry_timeout_seconds,
+        log,
+        metrics,
+        on_connect=lambda: _protect_registry(rules, url),
     )
     pace = Pace.of(settings.tick_seconds, settings.check_deadline_seconds)
     return connection, Registry(connection, pace)
@@ -103,12 +99,13 @@ def build(settings: Settings, log: Log) -> Parts:
     """Put a worker together; contacts nobody."""
     fleet = Fleet()
     metrics = Metrics(fleet, __version__, settings.worker_id)
-    connection, registry = make_registry(settings, log, metrics)
+    rules = make_rules(settings)
+    connection, registry = make_registry(settings, rules, log, metrics)
     announcer = Announcer(registry, log)
     outbox = Outbox(registry, announcer, fleet, metrics)
     dispatcher = Dispatcher(
         registry,
-        make_checker(settings, log),
+        make_checker(settings, rules, log),
         outbox,
         Sinks(metrics, log, fleet),
         settings.max_concurrent_checks,
@@ -249,12 +246,9 @@ class App:
         self._stopping.set()
 
 
-def _registry_addresses(url: str) -> list[tuple[str, int]]:
+async def _protect_registry(rules: AddressRules, url: str) -> None:
     """Look up where the registry is, so that no row can make the worker contact it."""
     parts = urlsplit(url)
     host, port = parts.hostname or "localhost", parts.port or 5432
-    with contextlib.suppress(OSError):
-        return [(str(info[4][0]), port) for info in socket.getaddrinfo(host, port)]
-    with contextlib.suppress(ValueError):
-        return [(str(ip_address(host)), port)]
-    return []
+    found = await asyncio.get_running_loop().getaddrinfo(host, port)
+    rules.protect((str(info[4][0]), port) for info in found)

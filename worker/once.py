@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from worker import __version__
-from worker.app import make_checker, make_registry
+from worker.app import make_checker, make_registry, make_rules
 from worker.check import Checker
 from worker.errors import RegistryUnavailableError, WorkerError
 from worker.fleet import Fleet
@@ -31,8 +31,9 @@ async def check_once(
         WorkerError: the registry cannot be used, or an id is that of no active row.
     """
     metrics = Metrics(Fleet(), __version__, settings.worker_id)
-    connection, registry = make_registry(settings, log, metrics)
-    checker = make_checker(settings, log)
+    rules = make_rules(settings)
+    connection, registry = make_registry(settings, rules, log, metrics)
+    checker = make_checker(settings, rules, log)
     slots = asyncio.Semaphore(settings.max_concurrent_checks)
     try:
         rows = await registry.read(ids or None)

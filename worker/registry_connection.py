@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import asyncpg
@@ -50,8 +50,15 @@ async def _keep(_: object) -> None:
 class RegistryConnection:
     """A pool that connects when it is needed and never keeps a caller past the timeout."""
 
-    def __init__(self, url: str, timeout: float, log: Log, meter: Meter) -> None:
-        """Take the registry's URL, and a bound in seconds on any call."""
+    def __init__(
+        self,
+        url: str,
+        timeout: float,
+        log: Log,
+        meter: Meter,
+        on_connect: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Take the registry's URL, a bound in seconds on any call, and who hears of connections."""
         self._pool = asyncpg.create_pool(
             url,
             min_size=0,
@@ -63,6 +70,7 @@ class RegistryConnection:
             server_settings={"application_name": "database-health-worker"},
         )
         self._timeout = timeout
+        self._on_connect = on_connect
         self._log = log
         self._meter = meter
         self._is_open = False
@@ -135,6 +143,7 @@ class RegistryConnection:
                 f"the registry's schema is at {version}, this worker needs {SCHEMA_VERSION}: "
                 "run `health-worker schema apply`"
             )
+        await self._on_connect()
 
     def _failed(self, error: BaseException) -> WorkerError:
         fault = _fault(error, self._timeout)
