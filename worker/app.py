@@ -122,6 +122,7 @@ class App:
         self._pulse = Pulse()
         self._stopping = asyncio.Event()
         self._fatal: WorkerError | None = None
+        self._has_said_that_series_are_off = False
 
     async def run(self) -> int:
         """Work until a signal or a fatal fault; return the exit code."""
@@ -200,10 +201,26 @@ class App:
         except Exception as error:  # noqa: BLE001 -- a broken refresh must not end the clock
             self._crashed("refresh", error)
             return
-        parts.fleet.replace(snapshot.states, snapshot.taken_at)
+        if snapshot.states is None:
+            parts.fleet.close()
+            self._say_that_series_are_off(limit)
+        else:
+            parts.fleet.replace(snapshot.states, snapshot.taken_at)
         parts.metrics.fleet.count(snapshot.counts)
         parts.metrics.overdue(snapshot.overdue)
         parts.dispatcher.note_overdue(snapshot.overdue)
+
+    def _say_that_series_are_off(self, limit: int) -> None:
+        if self._has_said_that_series_are_off:
+            return
+        self._has_said_that_series_are_off = True
+        self._log(
+            Event.DATABASE_SERIES_OFF,
+            "warn",
+            f"the series of single databases are off: there are more than {limit} of them; "
+            "raise METRICS_MAX_DATABASES to have them all the same",
+            metrics_max_databases=limit,
+        )
 
     async def _guarded(self, forever: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Keep a loop of ours going whatever breaks in it."""

@@ -16,6 +16,7 @@ class Fleet:
         self._lock = threading.Lock()
         self._states: dict[UUID, DatabaseState] = {}
         self._laid: set[UUID] = set()
+        self._is_too_large = False
 
     def lay(self, result: CheckResult) -> None:
         """Lay a result over the snapshot; one that blames us leaves the last state."""
@@ -29,8 +30,9 @@ class Fleet:
             checked_at=result.lease.registry_time(result.finished),
         )
         with self._lock:
-            self._states[result.identity.database_id] = state
-            self._laid.add(result.identity.database_id)
+            if not self._is_too_large:
+                self._states[result.identity.database_id] = state
+                self._laid.add(result.identity.database_id)
 
     def forget(self, identity: Identity) -> None:
         """Drop a database that is gone or inactive."""
@@ -50,11 +52,13 @@ class Fleet:
                 key for key, state in self._states.items() if states.get(key) is state
             )
             self._states = states
+            self._is_too_large = False
 
-    def clear(self) -> None:
-        """Drop every state: the fleet is larger than what is shown."""
+    def close(self) -> None:
+        """Show no database until the next snapshot: the fleet is larger than what is shown."""
         with self._lock:
             self._states, self._laid = {}, set()
+            self._is_too_large = True
 
     def states(self) -> Mapping[UUID, DatabaseState]:
         """Copy the states as they are now."""

@@ -109,6 +109,7 @@ class Event(StrEnum):
     DATABASE_REJECTED = "database_rejected"
     CHECK_CRASHED = "check_crashed"
     CAPACITY_SHORT = "capacity_short"
+    DATABASE_SERIES_OFF = "database_series_off"
     REGISTRY_UNREACHABLE = "registry_unreachable"
     REGISTRY_RECOVERED = "registry_recovered"
     TICK_FAILED = "tick_failed"

@@ -49,7 +49,8 @@ class Pace:
 class Snapshot:
     """The whole fleet as the registry knew it at `taken_at`, a POSIX timestamp of its clock."""
 
-    states: Sequence[DatabaseState]
+    states: Sequence[DatabaseState] | None
+    """None where the fleet is larger than was asked for."""
     counts: Mapping[tuple[str, str], int]
     """Active databases by engine and status."""
     overdue: int
@@ -162,7 +163,7 @@ class Registry:
         )
 
     async def snapshot(self, max_databases: int, overdue_after: float) -> Snapshot:
-        """Read the fleet; no states where it is larger than `max_databases`.
+        """Read the fleet; only its counts where it is larger than `max_databases`.
 
         A database is overdue when it has been due for longer than `overdue_after` seconds.
         """
@@ -179,9 +180,11 @@ class Registry:
             ),
         )
         self._clock = overdue[0]["registry_now"], asked
+        databases = {(row["engine"], row["status"]): row["databases"] for row in counts}
+        is_whole = sum(databases.values()) <= max_databases
         return Snapshot(
-            states=[_state(row) for row in states],
-            counts={(row["engine"], row["status"]): row["databases"] for row in counts},
+            states=[_state(row) for row in states] if is_whole else None,
+            counts=databases,
             overdue=overdue[0]["overdue"],
             taken_at=overdue[0]["registry_now"].timestamp(),
         )
