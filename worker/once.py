@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from worker import __version__
-from worker.app import make_checker, make_registry, make_rules
 from worker.check import Checker
+from worker.compose import make_checker, make_registry, make_rules
 from worker.errors import RegistryUnavailableError, WorkerError
 from worker.fleet import Fleet
 from worker.metrics import Metrics

@@ -25,8 +25,6 @@ from worker.probes.mongodb_plan import MongoDBPlan, make_plan, unusable
 from worker.probes.mongodb_wire import AUTHENTICATION_FAILED
 
 CLOSE_SECONDS = 0.5
-MARGIN_SECONDS = 0.25
-"""What a client's own timeouts get beyond the configured time, for it knows what was wrong."""
 MOTOR_THREADS = 200
 """As many as the worker's default slots: each call of motor's holds one until it ends."""
 
@@ -107,20 +105,18 @@ class MongoDBDriverProbe:
         seconds = plan.connect_timeout
         async with self._client(plan, credentials) as client:
             try:
-                async with asyncio.timeout(seconds + MARGIN_SECONDS) as bound:
+                async with asyncio.timeout(seconds) as bound:
                     await _reach(client, plan, is_stranger=not credentials)
                     seconds = plan.command_timeout
-                    bound.reschedule(loop.time() + seconds + MARGIN_SECONDS)
+                    bound.reschedule(loop.time() + seconds)
                     before = time.monotonic()
                     await client.admin.command("ping")
                     return Answer({Phase.PING: time.monotonic() - before})
-            except ServerSelectionTimeoutError:
-                raise read_topology(client.topology_description, plan) from None
+            except (ServerSelectionTimeoutError, TimeoutError):
+                # Selection looks at its own time only every half second, so ours may be first.
+                raise read_topology(client.topology_description, seconds) from None
             except OperationFailure:
                 raise
-            except TimeoutError:
-                text = f"no answer within {seconds * 1000:.0f} ms"
-                raise ProbeError(Reason.TIMEOUT, text) from None
             except Exception as error:  # noqa: BLE001 -- the table knows which are the target's
                 raise _fault(error) from None
 

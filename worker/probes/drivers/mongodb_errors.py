@@ -11,6 +11,7 @@ from pymongo.errors import (
     AutoReconnect,
     ConfigurationError,
     InvalidOperation,
+    NetworkTimeout,
     OperationFailure,
     ProtocolError,
 )
@@ -19,7 +20,7 @@ from worker.connection import clean
 from worker.errors import ProbeError, Reading, Rule, reading, translate
 from worker.model import Reason
 from worker.plan import Host
-from worker.probes.mongodb_plan import MongoDBPlan, unusable
+from worker.probes.mongodb_plan import unusable
 from worker.probes.mongodb_wire import read_error
 
 _UP_BUT_NO_PRIMARY = frozenset({"RSSecondary", "RSArbiter", "RSOther", "RSGhost"})
@@ -73,6 +74,7 @@ def _closed(error: BaseException) -> Reading | None:
 
 RULES: tuple[Rule, ...] = (
     (OperationFailure, _operation),
+    (NetworkTimeout, reading(Reason.TIMEOUT, "no answer in the configured time")),
     (AutoReconnect, _reconnect),
     (ConfigurationError, _configuration),
     (ProtocolError, reading(Reason.PROTOCOL, "the answer is not MongoDB's")),
@@ -83,18 +85,18 @@ RULES: tuple[Rule, ...] = (
 """The first match counts; the operating system's errors follow in `errors.NETWORK_RULES`."""
 
 
-def read_topology(topology: Any, plan: MongoDBPlan) -> ProbeError:
-    """Say why no server could be selected; the exception itself says it in prose only."""
+def read_topology(topology: Any, seconds: float) -> ProbeError:
+    """Say why no server answered in time; the exception itself says it in prose only."""
     servers = topology.server_descriptions()
     if not servers:
         # Drivers strike hosts out that belong to another set, or to none.
         return unusable("replicaSet is not the name of the servers' set, or they are in none")
-    if any(server.server_type_name in _UP_BUT_NO_PRIMARY for server in servers.values()):
+    kinds = {server.server_type_name for server in servers.values()}
+    if kinds & _UP_BUT_NO_PRIMARY and not topology.has_writable_server():
         return ProbeError(Reason.NOT_READY, "the replica set has no primary")
     for address, server in servers.items():
         fault = translate(server.error, RULES) if server.error else None
         if fault:
             text = fault.text if len(servers) == 1 else f"{fault.text} ({Host(*address)})"
             return ProbeError(fault.reason, text)
-    seconds = plan.connect_timeout
-    return ProbeError(Reason.TIMEOUT, f"no server found within {seconds * 1000:.0f} ms")
+    return ProbeError(Reason.TIMEOUT, f"no answer within {seconds * 1000:.0f} ms")

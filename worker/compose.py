@@ -1,0 +1,93 @@
+"""Composition root: puts the worker's parts together; only here settings meet concrete classes."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from worker import __version__, probes
+from worker.announce import Announcer
+from worker.check import Checker
+from worker.deliver import Sinks
+from worker.dispatch import Dispatcher
+from worker.fleet import Fleet
+from worker.metrics import Metrics
+from worker.network import AddressRules, Network
+from worker.outbox import Outbox
+from worker.ports import Log
+from worker.registry import Pace, Registry
+from worker.registry_connection import RegistryConnection
+from worker.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that one worker is made of."""
+
+    settings: Settings
+    log: Log
+    metrics: Metrics
+    fleet: Fleet
+    connection: RegistryConnection
+    registry: Registry
+    announcer: Announcer
+    outbox: Outbox
+    dispatcher: Dispatcher
+
+
+def make_rules(settings: Settings) -> AddressRules:
+    """Make the rules about whom the probes may contact."""
+    return AddressRules.build(settings.allowed_networks, settings.blocked_networks)
+
+
+def make_checker(settings: Settings, rules: AddressRules, log: Log) -> Checker:
+    """Make the one that checks rows."""
+    return Checker(
+        probes.table(settings.probes, settings.mongodb_driver, Network(rules)),
+        log,
+        deadline=settings.check_deadline_seconds,
+        default_interval=settings.check_interval_seconds,
+    )
+
+
+def make_registry(
+    settings: Settings, rules: AddressRules, log: Log, metrics: Metrics
+) -> tuple[RegistryConnection, Registry]:
+    """Make the way to the registry; connects when first used, and then protects its address."""
+    url = settings.database_url.get_secret_value()
+    connection = RegistryConnection(
+        url,
+        settings.registry_timeout_seconds,
+        log,
+        metrics,
+        on_connect=lambda: _protect_registry(rules, url),
+    )
+    pace = Pace.of(settings.tick_seconds, settings.check_deadline_seconds)
+    return connection, Registry(connection, pace)
+
+
+def build(settings: Settings, log: Log) -> Parts:
+    """Put a worker together; contacts nobody."""
+    fleet = Fleet()
+    metrics = Metrics(fleet, __version__, settings.worker_id)
+    rules = make_rules(settings)
+    connection, registry = make_registry(settings, rules, log, metrics)
+    announcer = Announcer(registry, log)
+    outbox = Outbox(registry, announcer, fleet, metrics)
+    dispatcher = Dispatcher(
+        registry,
+        make_checker(settings, rules, log),
+        outbox,
+        Sinks(metrics, log, fleet),
+        settings.max_concurrent_checks,
+    )
+    return Parts(settings, log, metrics, fleet, connection, registry, announcer, outbox, dispatcher)
+
+
+async def _protect_registry(rules: AddressRules, url: str) -> None:
+    """Look up where the registry is, so that no row can make the worker contact it."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "localhost", parts.port or 5432
+    found = await asyncio.get_running_loop().getaddrinfo(host, port)
+    rules.protect((str(info[4][0]), port) for info in found)
