@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import signal
 import socket
 import sys
@@ -136,22 +137,42 @@ def table(rows: Sequence[Any], port: int) -> Table:
     return drawn
 
 
-async def show(servers: Fleet, port: int, seconds: float) -> None:
+def changes(log: str) -> Sequence[dict[str, Any]]:
+    """Pick the changes out of the worker's log."""
+    lines = [line for line in log.splitlines(keepends=True) if line.endswith("\n")]
+    events = [json.loads(line) for line in lines]
+    return [event for event in events if event["event"] == "database_health_changed"]
+
+
+def tell(console: Console, change: dict[str, Any]) -> None:
+    """Print one change as the worker's log told it."""
+    colour = COLOURS[change["status"]]
+    at = change["timestamp"][11:19]
+    text = f"{at} {change['level']:5} {change['message']} (was {change['previous']})"
+    console.print(text, style=colour, markup=False, highlight=False)
+
+
+async def show(servers: Fleet, running: Program, port: int, seconds: float) -> None:
     """Show the table until the time is up (0: until Ctrl-C); half-way stop a server for a while."""
     connection = await asyncpg.connect(servers.registry.url())
     started = time.monotonic()
     stop_at = started + (seconds * 0.4 if seconds else 20)
     start_at = stop_at + (seconds * 0.3 if seconds else 15)
     console = Console(width=None if sys.stdout.isatty() else 150)
+    console.print(f"a worker checks {len(servers.rows())} databases; its log says what changes:")
+    told = 0
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while not seconds or time.monotonic() - started < seconds:
             now = time.monotonic()
             if servers.redis.running and stop_at <= now < start_at:
                 await asyncio.to_thread(servers.redis.stop)
-                console.print("[bold]now stopping the Redis behind «sessions»[/]")
+                console.print("[bold]now we stop the Redis behind «sessions»[/]")
             elif not servers.redis.running and now >= start_at:
                 await asyncio.to_thread(servers.redis.start)
-                console.print("[bold]now starting it again[/]")
+                console.print("[bold]now we start it again[/]")
+            for change in changes(running.log)[told:]:
+                tell(console, change)
+                told += 1
             live.update(table(await connection.fetch(SELECT), port), refresh=True)
             await asyncio.sleep(REFRESH_SECONDS)
     await connection.close()
@@ -169,11 +190,10 @@ def main() -> None:
             port = free_port()
             with worker(servers, port, Path(folder)) as running:
                 with contextlib.suppress(KeyboardInterrupt):
-                    asyncio.run(show(servers, port, seconds))
-                print("\nwhat the worker logged as changes:")
-                for line in running.log.splitlines():
-                    if "database_health_changed" in line:
-                        print(" ", line)
+                    asyncio.run(show(servers, running, port, seconds))
+                for change in changes(running.log)[-1:]:
+                    print("\nthe last change, as alerts see it in the log:")
+                    print(json.dumps(change))
     except KeyboardInterrupt:
         return
     except ProgramError as fault:
