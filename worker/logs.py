@@ -16,6 +16,9 @@ from worker.ports import Level, Log
 LIBRARY_EVENT = "library_log"
 """The event of a line that a library wrote; alerts have no use for it."""
 
+FIRST = ("timestamp", "level", "event", "message")
+"""The keys of every line, in their order."""
+
 _LEVELS: Mapping[str, int] = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -52,6 +55,11 @@ def _scrub_all(_: object, __: str, event: EventDict) -> EventDict:
     return event
 
 
+def _order(_: object, __: str, event: EventDict) -> EventDict:
+    """Put first what everybody looks for."""
+    return {**{key: event[key] for key in FIRST if key in event}, **event}
+
+
 def _mark_ours(_: object, __: str, event: EventDict) -> EventDict:
     event["_from_structlog"] = True
     return event
@@ -78,6 +86,7 @@ def configure(level: str, style: Literal["json", "console"], stream: TextIO | No
                 _name_library,
                 _name_level,
                 _scrub_all,
+                _order,
                 renderer,
             ],
         )

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -14,6 +15,7 @@ from worker.errors import (
     RegistryUnavailableError,
     SchemaError,
     WorkerError,
+    translate,
 )
 from worker.model import Event
 from worker.ports import Log, Meter
@@ -71,6 +73,7 @@ class RegistryConnection:
         )
         self._timeout = timeout
         self._on_connect = on_connect
+        self._place = urlsplit(url).netloc.rpartition("@")[2]
         self._log = log
         self._meter = meter
         self._is_open = False
@@ -161,7 +164,7 @@ class RegistryConnection:
             self._log(
                 Event.REGISTRY_UNREACHABLE,
                 "error",
-                f"the registry cannot be used: {fault}",
+                f"the registry at {self._place} cannot be used: {fault}",
                 error=str(fault),
                 seconds=round(now - self._failing_since, 1),
             )
@@ -202,4 +205,6 @@ def _fault(error: BaseException, timeout: float) -> WorkerError:
         return RegistryUnavailableError(
             f"it closed the connection, or did not answer within {timeout:g} s"
         )
+    if isinstance(error, OSError) and (known := translate(error, ())):
+        return RegistryUnavailableError(known.text)
     return RegistryUnavailableError(f"{type(error).__name__}: {error}".splitlines()[0])

@@ -11,7 +11,13 @@ from typing import Any
 
 import asyncpg
 
-from worker.errors import RegistryRefusedError, RegistryUnavailableError, SchemaError, WorkerError
+from worker.errors import (
+    RegistryRefusedError,
+    RegistryUnavailableError,
+    SchemaError,
+    WorkerError,
+    translate,
+)
 
 APPLIED = (
     "000_platform_prerequisites.sql",
@@ -84,7 +90,9 @@ async def _connected(url: str, seconds: float) -> AsyncIterator[Any]:
     ) as error:
         raise RegistryRefusedError(f"the registry refuses us: {error}") from None
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise RegistryUnavailableError(f"the registry cannot be reached: {error}") from None
+        known = translate(error, ())
+        why = known.text if known else error
+        raise RegistryUnavailableError(f"the registry cannot be reached: {why}") from None
     try:
         yield connection
     finally:
