@@ -96,9 +96,11 @@ async def health(url: str) -> dict[str, tuple[str, str | None]]:
     return {row["name"]: (row["health_check_status"], row["health_check_error"]) for row in rows}
 
 
-async def eventually(promise: Callable[[], Awaitable[object]], what: str) -> None:
-    """Wait until the promise holds; a bound makes the failure readable."""
-    end = time.monotonic() + WITHIN_SECONDS
+async def eventually(
+    promise: Callable[[], Awaitable[object]], what: str, within: float = WITHIN_SECONDS
+) -> None:
+    """Wait until the promise holds; a bound in seconds makes the failure readable."""
+    end = time.monotonic() + within
     while not await promise():
         if time.monotonic() > end:
             raise AssertionError(what)

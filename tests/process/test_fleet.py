@@ -98,6 +98,11 @@ async def test_replicas_share_the_rows_and_survive_the_death_of_one(
         later = two.events("check_finished")[before:]
         return len({event["database_id"] for event in later}) == 60
 
-    await eventually(none_left_behind, "the survivor takes over every row within a lease")
+    lease_and_interval = 1 + 15 + 1.5 * interval
+    await eventually(
+        none_left_behind,
+        "the survivor takes over every row within a lease",
+        within=lease_and_interval + 5,
+    )
     ids = [event["change_id"] for w in (one, two) for event in w.events("database_health_changed")]
     assert len(set(ids)) == 60
