@@ -1,0 +1,39 @@
+"""The words for people name everything that other systems build on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from prometheus_client import generate_latest
+
+from worker.fleet import Fleet
+from worker.metrics import Metrics
+from worker.model import Event
+from worker.settings import SchemaSettings, Settings
+
+ROOT = Path(__file__).parent.parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SETTINGS = sorted({*Settings.model_fields, *SchemaSettings.model_fields})
+PAGE = generate_latest(Metrics(Fleet(), "1", "test").registry).decode()
+SERIES = sorted(line.split()[2] for line in PAGE.splitlines() if line.startswith("# TYPE "))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_readme_names_every_setting(name: str) -> None:
+    assert f"`{name.upper()}`" in README
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_the_readme_names_every_series(name: str) -> None:
+    assert f"`{name}`" in README or f"`{name}{{" in README
+
+
+@pytest.mark.parametrize("event", Event)
+def test_the_readme_names_every_log_event(event: Event) -> None:
+    assert f"`{event}`" in README
+
+
+def test_every_link_to_a_file_leads_somewhere() -> None:
+    links = [part.split(")")[0] for part in README.split("](")[1:]]
+    assert [link for link in links if "//" not in link and not (ROOT / link).exists()] == []
