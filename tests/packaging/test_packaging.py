@@ -33,9 +33,13 @@ def test_an_installed_worker_applies_the_schema_from_any_folder_without_psql(
     installed: Path, tmp_path: Path, empty_database_url: str
 ) -> None:
     environment = {"DATABASE_URL": empty_database_url, "PYTHONPATH": str(installed), "PATH": ""}
-    command = [installed / "bin" / "health-worker", "schema", "apply"]
+    script = installed / "bin" / "health-worker"
     done = subprocess.run(
-        [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, check=False
+        [sys.executable, script, "schema", "apply"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.decode().splitlines() == [
