@@ -23,6 +23,9 @@ demo: setup  ## watch a real worker check real servers (FOR=20 ends by itself)
 test: setup  ## run every test
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
+bench: setup  ## what a check costs, side by side with others (SCALE=1: large fleets)
+	@$(BIN)/python -m bench $(if $(SCALE),--scale)
+
 lint: .venv/.ready  ## formatting, ruff, mypy strict, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -34,4 +37,4 @@ check: lint test  ## everything that must be green at every commit
 clean:  ## remove what the other targets made
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
 
-.PHONY: help setup demo test lint check clean
+.PHONY: help setup demo test bench lint check clean

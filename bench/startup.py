@@ -1,0 +1,61 @@
+"""How soon the first check comes after the start of the process, and what memory it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import datetime
+from statistics import median
+
+from bench.costs import Cost, resident_megabytes
+from bench.servers import Fleet, Registry
+from bench.table import Row
+from bench.whole_path import wait_for_checks, wait_for_start, workers
+from worker.model import Engine
+
+COPIES = {Engine.REDIS: 45, Engine.MONGODB: 45, Engine.POSTGRESQL: 10}
+ROWS = sum(COPIES.values())
+STARTS = 3
+SETTLED_SECONDS = 16.0
+"""Long enough for a snapshot, and for scrapes."""
+
+
+def measure(registry: Registry, fleet: Fleet) -> tuple[Row, ...]:
+    """Start on a hundred rows, some times."""
+    config = {"healthCheck": {"intervalSeconds": 5}}
+    rows = [
+        {"type": engine, "url": fleet.urls[engine], "config": config, "copies": copies}
+        for engine, copies in COPIES.items()
+    ]
+    asyncio.run(registry.empty())
+    asyncio.run(registry.fill(rows))
+    firsts, cpus, sizes = zip(
+        *(_start(registry, settle=i == 0) for i in range(STARTS)), strict=True
+    )
+    return (
+        Row(f"start to first check, {ROWS} rows", median(firsts), "s", 1.0),
+        Row(f"CPU time of a start and {ROWS} checks", median(cpus), "s"),
+        Row(f"resident memory, {ROWS} rows", max(sizes), "MB", 90.0),
+    )
+
+
+def _start(registry: Registry, *, settle: bool) -> tuple[float, float, float]:
+    asyncio.run(_make_due(registry))
+    started = time.time()
+    with workers(registry.worker_url, LOG_LEVEL="debug") as (worker,):
+        wait_for_start(worker)
+        wait_for_checks(worker, ROWS)
+        cpu = Cost.of(worker.process.pid).seconds
+        if settle:
+            time.sleep(SETTLED_SECONDS)
+            worker.page("/metrics")
+        finished = worker.events("check_finished")[0]["timestamp"]
+        first = datetime.fromisoformat(finished).timestamp() - started
+        return first, cpu, resident_megabytes(worker.process.pid)
+
+
+async def _make_due(registry: Registry) -> None:
+    async with registry.connected() as connection:
+        await connection.execute(
+            "update platform.database_schedules set due_at = now(), leased_until = null"
+        )

@@ -1,0 +1,94 @@
+"""One way of asking one server, measured in a process of its own.
+
+Reads its order as JSON from stdin, prints the figures as JSON on stdout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, NamedTuple, TypedDict
+
+from bench.floor import Floor, Tapped
+from worker import connection, probes
+from worker.addresses import AddressRules
+from worker.app import run_loop
+from worker.model import Engine
+from worker.network import Network
+
+Ask = Callable[[], Awaitable[object]]
+Way = Literal["wire", "floor", "pymongo", "motor", "client"]
+AT_ONCE = 20
+WARM_UP = 50
+
+
+class Order(TypedDict):
+    """What to measure."""
+
+    way: Way
+    engine: str
+    url: str
+    config: dict[str, Any]
+    rounds: int
+    checks: int
+    """In one round."""
+
+
+class Figures(NamedTuple):
+    """What one round cost."""
+
+    cpu_us: float
+    """User and system time of the process, per check."""
+    wall_us: float
+
+
+async def ask_way(order: Order) -> Ask:
+    """Make the way of asking that the order names."""
+    engine = Engine(order["engine"])
+    if order["way"] == "client":
+        return lambda: _redis_client(order["url"])
+    network = Tapped() if order["way"] == "floor" else Network(AddressRules.allow_everything())
+    kind: Literal["wire", "drivers"] = "drivers" if order["way"] in {"pymongo", "motor"} else "wire"
+    driver: Literal["pymongo", "motor"] = "motor" if order["way"] == "motor" else "pymongo"
+    probe = probes.table(kind, driver, network)[engine]
+    plan = probe.plan(connection.split(order["url"]), order["config"], ssl_enabled=False)
+    await probe.ask(plan)
+    if isinstance(network, Tapped):
+        return Floor(plan, tuple(network.writes)).ask
+    return lambda: probe.ask(plan)
+
+
+async def _redis_client(url: str) -> None:
+    import redis.asyncio  # noqa: PLC0415 -- the others must not pay for it
+
+    async with redis.asyncio.Redis.from_url(url) as client:
+        await client.ping()
+
+
+async def measure(order: Order) -> list[Figures]:
+    """Warm up, then measure round after round."""
+    ask = await ask_way(order)
+    await _round(ask, WARM_UP)
+    return [await _round(ask, order["checks"]) for _ in range(order["rounds"])]
+
+
+async def _round(ask: Ask, checks: int) -> Figures:
+    left = iter(range(checks))
+
+    async def one_after_the_other() -> None:
+        for _ in left:
+            await ask()
+
+    cpu, wall = time.process_time(), time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(AT_ONCE):
+            group.create_task(one_after_the_other())
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    return Figures(cpu / checks * 1e6, wall / checks * 1e6)
+
+
+if __name__ == "__main__":
+    print(json.dumps(run_loop(measure(json.load(sys.stdin)))))

@@ -1,0 +1,139 @@
+"""The whole path in the real process: claim, check, record, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench.costs import Cost
+from bench.servers import Fleet, Registry
+from bench.table import Report, Row
+from testbed.worker import Worker
+from worker.model import Engine
+
+AIMS = {Engine.REDIS: 250.0, Engine.MONGODB: 500.0, Engine.POSTGRESQL: 500.0}
+REGISTRY_AIM = 100.0
+ROWS = 6000
+INTERVAL_SECONDS = 20
+PACED_SECONDS = 15.0
+QUIET = {"LOG_LEVEL": "warn"}
+_CHECKS = re.compile(r"^database_health_checks_total\{.*\} (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What checks cost the worker and the registry over some time."""
+
+    checks: float
+    seconds: float
+    worker: float
+    """CPU seconds."""
+    registry: float
+    """CPU seconds of all of PostgreSQL's processes."""
+
+    @property
+    def worker_us(self) -> float:
+        """CPU microseconds of the worker per check."""
+        return self.worker / self.checks * 1e6
+
+    @property
+    def registry_us(self) -> float:
+        """CPU microseconds of the registry per check."""
+        return self.registry / self.checks * 1e6
+
+    @property
+    def rate(self) -> float:
+        """Checks a second."""
+        return self.checks / self.seconds
+
+
+@contextmanager
+def workers(url: str, count: int = 1, **environment: str) -> Iterator[list[Worker]]:
+    """Run the real process, or several of them."""
+    with TemporaryDirectory(prefix="bench-") as folder:
+        running = [Worker(url, Path(folder), **{**QUIET, **environment}) for _ in range(count)]
+        try:
+            yield running
+        finally:
+            for worker in running:
+                worker.stop()
+
+
+def checks_of(worker: Worker) -> float:
+    """How many checks a worker has finished, as its metrics say."""
+    return sum(map(float, _CHECKS.findall(worker.page("/metrics"))))
+
+
+class Meter:
+    """Reads what one worker and its registry have spent since it was made."""
+
+    def __init__(self, worker: Worker, registry: Registry) -> None:
+        self._worker = worker
+        self._registry = registry
+        self._before = self._read()
+
+    def spent(self) -> Spent:
+        """Read again."""
+        before, now = self._before, self._read()
+        return Spent(*(after - start for start, after in zip(before, now, strict=True)))
+
+    def _read(self) -> tuple[float, float, float, float]:
+        return (
+            checks_of(self._worker),
+            time.monotonic(),
+            Cost.of(self._worker.process.pid).seconds,
+            Cost.of_family(self._registry.server.pid).seconds,
+        )
+
+
+def wait_for_checks(worker: Worker, checks: float, seconds: float = 60.0) -> None:
+    """Wait until a worker has finished so many checks."""
+    end = time.monotonic() + seconds
+    while checks_of(worker) < checks:
+        if time.monotonic() > end:
+            raise TimeoutError(f"the worker did not finish {checks:g} checks in {seconds:g} s")
+        time.sleep(0.1)
+
+
+def wait_for_start(worker: Worker, seconds: float = 20.0) -> None:
+    """Wait until a worker serves its metrics."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            worker.page("/metrics")
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+def measure(servers: Fleet, registry: Registry, engine: Engine, report: Report) -> None:
+    """Check copies of one server: all due at once, then at their own pace."""
+    config = {"healthCheck": {"intervalSeconds": INTERVAL_SECONDS}}
+    row = {"type": engine, "url": servers.urls[engine], "config": config, "copies": ROWS}
+    asyncio.run(registry.empty())
+    asyncio.run(registry.fill([row]))
+    with workers(registry.worker_url) as (worker,):
+        wait_for_start(worker)
+        hurry = Meter(worker, registry)
+        wait_for_checks(worker, ROWS)
+        at_once = hurry.spent()
+        time.sleep(INTERVAL_SECONDS / 2)
+        pace = Meter(worker, registry)
+        time.sleep(PACED_SECONDS)
+        paced = pace.spent()
+    for name, spent in (("at its pace", paced), ("all due at once", at_once)):
+        note = f"{spent.rate:,.0f} a second"
+        what = f"{engine}: whole path, {name}"
+        report.add(
+            Row(what, spent.worker_us, "us CPU", AIMS[engine], note),
+            Row(f"{what}, the registry", spent.registry_us, "us CPU", REGISTRY_AIM),
+        )
