@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
+from dataclasses import replace
 from uuid import UUID
 
 from worker.check import Checker
@@ -33,7 +35,10 @@ class Dispatcher:
         self._waiting: set[asyncio.Task[CheckResult]] = set()
         self._cut: dict[UUID, Lease] = {}
         self._claiming = asyncio.Lock()
+        self._renewed: dict[asyncio.Task[CheckResult], Lease] = {}
+        """Leases of rows that were claimed while their check was running."""
         self._is_hungry = False
+        self._is_cut_off = False
         self._is_draining = False
         self._room = asyncio.Event()
         self._warned_at = -CAPACITY_WARNING_SECONDS
@@ -43,9 +48,11 @@ class Dispatcher:
         began = time.monotonic()
         try:
             await self._registry.tend()
+            await self._catch_up()
             self._outbox.forget_due()
             await self._claim()
         except RegistryUnavailableError:
+            self._is_cut_off = True
             self._start_remembered()
         self._sinks.meter.ticked(time.monotonic() - began)
 
@@ -65,8 +72,9 @@ class Dispatcher:
         end = time.monotonic() + grace
         for task in tuple(self._waiting):
             task.cancel()
-        if self._running:
-            await asyncio.wait(self._running, timeout=max(0.0, grace - GOODBYE_SECONDS))
+        claim = asyncio.create_task(self._await_claim())
+        await asyncio.wait({claim, *self._running}, timeout=max(0.0, grace - GOODBYE_SECONDS))
+        claim.cancel()
         for task in tuple(self._running):
             task.cancel()
         if self._running:
@@ -99,11 +107,33 @@ class Dispatcher:
         async with self._claiming:
             while not self._is_draining and (free := self._slots - len(self._running)):
                 rows = await self._registry.claim(free, self._slow_room())
-                for row in rows:
-                    self._start(row)
+                self._take(rows)
                 self._is_hungry = len(rows) >= free
                 if not self._is_hungry:
                     return
+
+    def _take(self, rows: Iterable[RawRow]) -> None:
+        """Start what was claimed; a row that is being checked only gets its new lease."""
+        running = {row.identity.database_id: task for task, row in self._running.items()}
+        for row in rows:
+            task = running.get(row.identity.database_id)
+            if self._is_draining:
+                self._cut[row.identity.database_id] = row.lease
+            elif task and self._running[task].lease.revision == row.lease.revision:
+                self._renewed[task] = row.lease
+            else:
+                self._start(row)
+
+    async def _await_claim(self) -> None:
+        """Wait for a claim on its way: what it leases has to be given back."""
+        async with self._claiming:
+            return
+
+    async def _catch_up(self) -> None:
+        """Record what an outage held up before its rows, long due again, can be claimed."""
+        if self._is_cut_off:
+            await self._outbox.flush()
+            self._is_cut_off = False
 
     def _slow_room(self) -> int:
         slow = sum(1 for row in self._running.values() if _is_slow(row))
@@ -139,11 +169,15 @@ class Dispatcher:
         self._sinks.meter.in_flight(len(self._running))
         if self._is_hungry and (self._slots - len(self._running)) * 4 >= self._slots:
             self._room.set()
+        lease = self._renewed.pop(task, row.lease)
         if task.cancelled():
-            self._cut[row.identity.database_id] = row.lease
-        else:
-            self._sinks.take(row, task.result())
-            self._outbox.put(row, task.result())
+            self._cut[row.identity.database_id] = lease
+            return
+        result = task.result()
+        if lease is not row.lease:
+            result = replace(result, lease=lease)
+        self._sinks.take(row, result)
+        self._outbox.put(row, result)
 
 
 def _is_slow(row: RawRow) -> bool:
