@@ -25,6 +25,8 @@ SCHEMA_VERSION = 7
 MAX_CONNECTIONS = 4
 MAX_BACK_OFF_SECONDS = 15.0
 REMINDER_SECONDS = 60.0
+_READS = frozenset({"read", "snapshot"})
+"""Operations that succeed on a read-only registry, too, so they prove no recovery."""
 
 _REFUSALS = (
     asyncpg.InvalidAuthorizationSpecificationError,
@@ -82,6 +84,8 @@ class RegistryConnection:
         self._failures = 0
         self._failing_since = 0.0
         self._reminded_at = -REMINDER_SECONDS
+        self._is_announced = False
+        """Whether the log tells of the outage that lasts."""
         self._resume_at = 0.0
         self._last_fault = ""
 
@@ -115,7 +119,7 @@ class RegistryConnection:
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, WorkerError) as error:
             self._meter.registry_failed(operation)
             raise self._failed(error) from error
-        self._succeeded()
+        self._succeeded(operation)
         return rows
 
     async def close(self) -> None:
@@ -133,6 +137,9 @@ class RegistryConnection:
         alarm = loop.call_later(self._timeout, connection.terminate)
         try:
             rows: Sequence[Any] = await connection.fetch(statement, *arguments)
+        except asyncio.CancelledError:
+            connection.terminate()
+            raise
         finally:
             alarm.cancel()
             await self._pool.release(connection)
@@ -140,13 +147,17 @@ class RegistryConnection:
 
     async def _greet(self, connection: Any) -> None:
         """Refuse a registry whose functions are older than this worker needs."""
-        version = await connection.fetchval("select platform.health_worker_schema_version()")
-        if version < SCHEMA_VERSION:
-            raise SchemaError(
-                f"the registry's schema is at {version}, this worker needs {SCHEMA_VERSION}: "
-                "run `health-worker schema apply`"
-            )
-        await self._on_connect()
+        try:
+            version = await connection.fetchval("select platform.health_worker_schema_version()")
+            if version < SCHEMA_VERSION:
+                raise SchemaError(
+                    f"the registry's schema is at {version}, this worker needs {SCHEMA_VERSION}: "
+                    "run `health-worker schema apply`"
+                )
+            await self._on_connect()
+        except asyncio.CancelledError:
+            connection.terminate()  # the pool would close it politely, and wait for the answer
+            raise
 
     def _failed(self, error: BaseException) -> WorkerError:
         fault = _fault(error, self._timeout)
@@ -161,6 +172,7 @@ class RegistryConnection:
         self._meter.registry_usable(usable=False)
         if now - self._reminded_at >= REMINDER_SECONDS:
             self._reminded_at = now
+            self._is_announced = True
             self._log(
                 Event.REGISTRY_UNREACHABLE,
                 "error",
@@ -170,15 +182,19 @@ class RegistryConnection:
             )
         return RegistryUnavailableError(self._last_fault)
 
-    def _succeeded(self) -> None:
+    def _succeeded(self, operation: str) -> None:
         self._is_proven = True
+        if self._failures and operation in _READS:
+            return
         if not self._is_usable:
             self._is_usable = True
             self._meter.registry_usable(usable=True)
         if self._failures:
             seconds = round(time.monotonic() - self._failing_since, 1)
             self._failures, self._failing_since, self._resume_at = 0, 0.0, 0.0
-            self._reminded_at = -REMINDER_SECONDS
+            if not self._is_announced:
+                return
+            self._is_announced = False
             self._log(
                 Event.REGISTRY_RECOVERED,
                 "info",
