@@ -72,7 +72,6 @@ class App:
         )
         try:
             await self._work(parts)
-            await self._drain(parts)
         finally:
             await parts.connection.close()
             server.stop()
@@ -88,6 +87,7 @@ class App:
         ]
         clock.start()
         await self._stopping.wait()
+        await self._drain(parts)  # under a ticking clock: a long drain is not a stuck worker
         clock.stop()
         for helper in helpers:
             helper.cancel()
