@@ -354,16 +354,19 @@ returns integer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
 declare
   given_back integer;
+  ids uuid[] := array(
+    select (l ->> 'database_id')::uuid from jsonb_array_elements(leases) l);
 begin
-  perform from platform.database_schedules s
-  where s.database_id in (
-    select (l ->> 'database_id')::uuid from jsonb_array_elements(leases) l)
-  order by s.database_id for no key update;
+  -- Whoever holds a row, by an edit or a record, gives it a due time of its own.
+  ids := array(
+    select s.database_id from platform.database_schedules s
+    where s.database_id = any (ids) for no key update skip locked);
   update platform.database_schedules s
   set due_at = l.slot, leased_until = null
   from jsonb_to_recordset(leases) as l (
     database_id uuid, leased_until timestamptz, slot timestamptz)
-  where s.database_id = l.database_id and s.leased_until = l.leased_until;
+  where s.database_id = any (ids) and s.database_id = l.database_id
+    and s.leased_until = l.leased_until;
   get diagnostics given_back = row_count;
   return given_back;
 end $f$;
