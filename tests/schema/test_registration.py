@@ -152,7 +152,7 @@ BREAKAGE = {
     "update platform.databases set connection_string = 'redis://:***@other'",
     "executable by PUBLIC": "grant execute on function"
     " platform.decrypt_database_connection_string(uuid) to public",
-    "scheduling of 007": "drop function platform.health_worker_schema_version()",
+    "007: the worker's functions": "drop function platform.health_worker_schema_version()",
     "is scheduled": "delete from platform.database_schedules",
 }
 
@@ -184,6 +184,26 @@ def test_an_empty_database_fails_the_checks_instead_of_ending_them(
     assert done.returncode == 3
     assert done.stdout.count("FAIL ") >= 10
     assert schema_command(empty_database_url, "verify").returncode == 1
+
+
+def test_006_stands_alone_as_in_the_quick_deploy_but_verify_asks_for_007(
+    empty_database_url: str, psql: Run, schema_command: Run
+) -> None:
+    for name in (
+        "000_platform_prerequisites.sql",
+        "006_add_platform_databases_table.sql",
+        REGISTER,
+        "test_database_health.sql",
+    ):
+        done = psql(empty_database_url, "-qf", name, **URLS)
+        assert done.returncode == 0, done.stderr
+    assert done.stdout.count("PASS ") >= 10
+    assert "FAIL" not in done.stdout
+    assert schema_command(empty_database_url, "verify").returncode == 1
+    files = ("007_add_database_health_scheduling.sql", "test_database_health.sql")
+    for name in files:
+        assert psql(empty_database_url, "-qf", name).returncode == 0
+    assert schema_command(empty_database_url, "verify").returncode == 0
 
 
 def test_verify_as_a_role_that_may_not_look_says_so(worker_url: str, schema_command: Run) -> None:
