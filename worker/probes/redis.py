@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from worker.connection import ConnectionString, clean
+from worker.connection import ConnectionString, quoted
 from worker.errors import ProbeError, Reading
 from worker.model import Answer, Phase, Reason
 from worker.network import Connection, Network, Stopwatch
@@ -163,10 +163,10 @@ def read_error(line: str) -> ProbeError:
         if words.startswith(start):
             return ProbeError(*found)
     if code not in {"", "ERR"}:
-        return ProbeError(Reason.NOT_READY, f"the server answers with the error {code}")
+        return ProbeError(Reason.NOT_READY, f"the server answers with the error {quoted(code, 32)}")
     # An unknown command's arguments are echoed: AUTH's would be the password.
-    quoted = clean(_ECHO.sub("", line)[:MAX_QUOTED])
-    return ProbeError(Reason.NOT_READY, f"the server answers with the error: {quoted}")
+    text = quoted(_ECHO.sub("", line), MAX_QUOTED)
+    return ProbeError(Reason.NOT_READY, f"the server answers with the error {text}")
 
 
 def command(*parts: str) -> bytes:
