@@ -28,6 +28,8 @@ _SEPARATORS = re.compile(r"[\s/?#@:&=,;]+")
 _HEX = re.compile(r"%[0-9A-F]{2}")
 _QUOTE = re.compile(r'"([^"]*)"')
 _CUT = "\u2026"
+_SAFE = ("", "/", "!'()*")
+"""What encoders leave as it is: careful ones, Python's by default, JavaScript's."""
 _URL_SAFE = str.maketrans("+/", "-_")
 
 
@@ -102,9 +104,9 @@ def _decode(text: str) -> str:
 
 def _host(part: str) -> tuple[str, int | None]:
     if part.startswith("["):
-        name, _, port = part[1:].partition("]")
+        name, bracket, port = part[1:].partition("]")
         colon, port = port[:1], port[1:]
-        if not _IPV6.fullmatch(name) or (colon and colon != ":"):
+        if not bracket or not _IPV6.fullmatch(name) or (colon and colon != ":"):
             raise _unusable("the connection string's IPv6 address is not one")
     else:
         name, colon, port = part.partition(":")
@@ -145,7 +147,7 @@ def quoted(words: str, limit: int) -> str:
 def secret_forms(secret: str) -> tuple[str, ...]:
     """List the spellings in which a secret could appear in a text, a log line or a repr."""
     plain = {secret, unquote(secret)}
-    coded = {quote(s, safe="", errors="surrogatepass") for s in plain}
+    coded = {quote(s, safe, errors="surrogatepass") for s in plain for safe in _SAFE}
     coded |= {quote_plus(s, errors="surrogatepass") for s in plain}
     coded |= {_HEX.sub(lambda match: match[0].lower(), s) for s in coded}
     octets = [s.encode(errors="surrogatepass") for s in plain | coded]
