@@ -104,7 +104,8 @@ def _index(path: str | None, option: str | None, configured: int) -> int:
     if text is None:
         return configured
     if not (text.isascii() and text.isdigit() and int(text[:11]) <= MAX_INDEX):
-        raise _unusable("the connection string's database is not a number from 0 on")
+        where = "option db" if path is None else "database"
+        raise _unusable(f"the connection string's {where} is not a number from 0 on")
     return int(text)
 
 
