@@ -18,6 +18,8 @@ from rich.table import Table
 
 from worker import __version__, app, logs, probes, schema_files, settings
 from worker.check import Checker
+from worker.connection import secrets_of
+from worker.crash import tell
 from worker.deliver import check_facts
 from worker.errors import WorkerError
 from worker.model import CheckResult, Engine, Identity, Lease, RawRow, Reason, Status
@@ -36,7 +38,7 @@ def main() -> None:
     except click.exceptions.Abort:
         sys.exit(EXIT_UNHEALTHY)
     except click.ClickException as fault:
-        fault.show()
+        _without_operands(fault).show()
         sys.exit(EXIT_UNUSABLE)
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
@@ -44,6 +46,20 @@ def main() -> None:
         for line in str(fault).splitlines():
             click.echo(f"health-worker: {line}", err=True)
         sys.exit(EXIT_UNUSABLE)
+    except Exception as error:  # noqa: BLE001 -- Python's own traceback would quote secrets
+        words = (word for word in (*os.environ.values(), *sys.argv[1:]) if "://" in word)
+        click.echo(tell(error, [part for word in words for part in secrets_of(word)]), err=True)
+        sys.exit(EXIT_UNUSABLE)
+
+
+def _without_operands(fault: click.ClickException) -> click.ClickException:
+    """Hide words of the command line, where a connection string may stand, or half of one."""
+    known = commands.commands.keys() | schema.commands.keys()
+    operands = {word for word in sys.argv[1:] if not word.startswith("-")} - known
+    if not any(word in fault.format_message() for word in operands):
+        return fault
+    context = fault.ctx if isinstance(fault, click.UsageError) else None
+    return click.UsageError("the arguments do not fit; they may hold secrets: not shown", context)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

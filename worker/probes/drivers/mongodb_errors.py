@@ -18,12 +18,12 @@ from pymongo.errors import (
     ProtocolError,
 )
 
-from worker.connection import clean
+from worker.connection import quoted
 from worker.errors import ProbeError, Reading, Rule, reading, translate
 from worker.model import Reason
 from worker.plan import Host
 from worker.probes.mongodb_plan import unusable
-from worker.probes.mongodb_wire import read_error
+from worker.probes.mongodb_wire import MAX_QUOTED, read_error
 
 _UP_BUT_NO_PRIMARY = frozenset({"RSSecondary", "RSArbiter", "RSOther", "RSGhost"})
 _ABSURD_SCRAM = "Server returned an invalid"
@@ -46,8 +46,11 @@ def _refusal(error: BaseException) -> Reading | None:
 def _operation(error: BaseException) -> Reading:
     # SCRAM's faults come as an OperationFailure that has no code, told apart by its text alone.
     if str(error).startswith(_ABSURD_SCRAM):
-        return Reason.PROTOCOL, clean(str(error))
-    return _refusal(error) or (Reason.NOT_READY, clean(f"the server answers: {error}"))
+        return Reason.PROTOCOL, quoted(str(error), MAX_QUOTED)
+    return _refusal(error) or (
+        Reason.NOT_READY,
+        f"the server answers {quoted(str(error), MAX_QUOTED)}",
+    )
 
 
 def _reconnect(error: BaseException) -> Reading | None:
@@ -74,7 +77,7 @@ def _configuration(error: BaseException) -> Reading | None:
         return Reason.DNS, "the mongodb+srv name does not resolve"
     if _WRONG_SET in str(error):
         return Reason.MISCONFIGURED, "replicaSet is not the name of the server's set"
-    return Reason.MISCONFIGURED, clean(str(error))
+    return Reason.MISCONFIGURED, quoted(str(error), MAX_QUOTED)
 
 
 def _closed(error: BaseException) -> Reading | None:
