@@ -15,10 +15,11 @@ from uuid import UUID
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from worker import __version__, app, logs, probes, schema_files, settings
 from worker.check import Checker
-from worker.connection import secrets_of
+from worker.connection import mask, secrets_of
 from worker.crash import tell
 from worker.deliver import check_facts
 from worker.errors import WorkerError
@@ -138,7 +139,8 @@ def verify() -> None:
     url = read.schema_database_url.get_secret_value()
     lines = asyncio.run(schema_files.verify(url, read.registry_timeout_seconds))
     for line in lines:
-        click.echo(f"{'PASS' if line.passed else 'FAIL'} {line.name}: {line.detail}")
+        detail = line.detail and f": {line.detail}"
+        click.echo(f"{'PASS' if line.passed else 'FAIL'} {line.name}{detail}")
     sys.exit(0 if all(line.passed for line in lines) else EXIT_UNHEALTHY)
 
 
@@ -179,7 +181,7 @@ def _unregistered(text: str, config: str, *, ssl_enabled: bool) -> RawRow:
     engine |= dict.fromkeys(("postgresql", "postgres"), Engine.POSTGRESQL)
     scheme = text.partition("://")[0].lower()
     return RawRow(
-        identity=Identity(NOBODY, NOBODY, "the server", engine.get(scheme, "unknown scheme")),
+        identity=Identity(NOBODY, NOBODY, mask(text), engine.get(scheme, "unknown scheme")),
         connection_string=text,
         is_decrypted=True,
         config=config,
@@ -212,11 +214,11 @@ def _print_table(results: Sequence[CheckResult]) -> None:
         latency = "" if result.latency is None else f"{result.latency * 1000:.1f} ms"
         status = str(result.status or "as before")
         table.add_row(
-            result.identity.name,
-            result.identity.engine,
+            Text(result.identity.name),  # and no markup: strangers chose these words
+            Text(result.identity.engine),
             f"[{_COLOURS.get(result.status) or 'default'}]{status}[/]",
             result.reason,
             latency,
-            result.error or "",
+            Text(result.error or ""),
         )
     Console().print(table)

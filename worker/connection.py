@@ -32,6 +32,21 @@ _SAFE = ("", "/", "!'()*")
 """What encoders leave as it is: careful ones, Python's by default, JavaScript's."""
 _URL_SAFE = str.maketrans("+/", "-_")
 
+_HARMLESS_OPTION = re.compile(
+    "appname|application_name|authmechanism|authsource|connecttimeoutms|connect_timeout|db"
+    "|directconnection|loadbalanced|maxpoolsize|minpoolsize|readpreference|replicaset|retryreads"
+    "|retrywrites|serverselectiontimeoutms|sockettimeoutms|ssl|sslmode|tls"
+    "|tlsallowinvalidcertificates|tlsinsecure|w",
+    re.ASCII | re.IGNORECASE,
+)
+_PLAIN_VALUE = re.compile(r"[A-Za-z0-9_.,:%$+/-]*", re.ASCII)
+_APP_NAME = re.compile(r"@[A-Za-z0-9_-]+@", re.ASCII)
+_BLANK = re.compile(
+    r"[\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+)
+_MASKED_HOST = r"([A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?\])(:[0-9]{1,5})?"
+_MASKED_HOSTS = re.compile(f"{_MASKED_HOST}(,{_MASKED_HOST})*", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionString:
@@ -128,6 +143,49 @@ def _option(part: str) -> tuple[str, str]:
     if not _OPTION_NAME.fullmatch(name):
         raise _unusable("the connection string's options are not of the form name=value&name=value")
     return name.lower(), _decode(value)
+
+
+def mask(text: str) -> str:
+    """Show a connection string without its secrets; what may hide one is masked whole.
+
+    The rules stand beside platform.mask_connection_string, which gives the same text.
+    """
+    match = _SCHEME.match(text)
+    if match is None:
+        return MASK
+    whole = f"{match[0]}{MASK}"
+    rest = text[match.end() :]
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    path, question, query = rest[len(authority) :].partition("?")
+    user_info, at, hosts = authority.rpartition("@")
+    if (
+        len(text) > MAX_URL_CHARACTERS
+        or _BLANK.search(text)
+        or "@" in user_info
+        or not _MASKED_HOSTS.fullmatch(hosts)
+        or re.search("[@#&=;:,]", path)
+        or "#" in query
+    ):
+        return whole
+    options = [_mask_option(part) for part in query.split("&") if part]
+    if None in options:
+        return whole
+    user, colon, _ = user_info.partition(":")
+    login = f"{user}{colon and colon + MASK}{at}"
+    return f"{match[0]}{login}{hosts}{path}{question}{'&'.join(filter(None, options))}"
+
+
+def _mask_option(part: str) -> str | None:
+    """Mask one option of a query; None where it may be the end of a user info."""
+    name, equals, value = part.partition("=")
+    is_named = bool(equals) and _OPTION_NAME.fullmatch(name) is not None
+    if is_named and _HARMLESS_OPTION.fullmatch(name) and _PLAIN_VALUE.fullmatch(value):
+        return part
+    if is_named and name.lower() == "appname" and _APP_NAME.fullmatch(value):
+        return part
+    if "@" in part:
+        return None
+    return f"{name}={MASK}" if is_named else MASK
 
 
 def clean(text: str) -> str:
