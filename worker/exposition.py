@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, exposition
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from worker.errors import WorkerError
-from worker.watchdog import ALIVE_SECONDS, Pulse, end_process, watch
+from worker.watchdog import ALIVE_SECONDS, Pulse, end_stuck_process, watch
 
 BACKLOG = 1024
 REQUEST_SECONDS = 10.0
@@ -111,7 +111,7 @@ class Exposition:
         await runner.setup()
         site = web.SockSite(runner, self._socket, backlog=BACKLOG, shutdown_timeout=0)
         await site.start()
-        watching = asyncio.create_task(watch(self._vitals.pulse, end_process))
+        watching = asyncio.create_task(watch(self._vitals.pulse, end_stuck_process))
         self._started.set_result(None)
         await self._stopping.wait()
         watching.cancel()
