@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from worker.connection import scrub, secrets_of
 from worker.errors import (
     RegistryRefusedError,
     RegistryUnavailableError,
@@ -75,6 +76,7 @@ class RegistryConnection:
         )
         self._timeout = timeout
         self._on_connect = on_connect
+        self._secrets = secrets_of(url)
         self._place = urlsplit(url).netloc.rpartition("@")[2]
         self._log = log
         self._meter = meter
@@ -160,7 +162,7 @@ class RegistryConnection:
             raise
 
     def _failed(self, error: BaseException) -> WorkerError:
-        fault = _fault(error, self._timeout)
+        fault = _fault(error, self._timeout, self._secrets)
         if not self._is_proven and not isinstance(fault, RegistryUnavailableError):
             return fault
         now = time.monotonic()
@@ -203,7 +205,7 @@ class RegistryConnection:
             )
 
 
-def _fault(error: BaseException, timeout: float) -> WorkerError:
+def _fault(error: BaseException, timeout: float, secrets: Sequence[str]) -> WorkerError:
     """Say in one line what is wrong with the registry; the server's words hold no secret."""
     if isinstance(error, WorkerError):
         return error
@@ -223,4 +225,6 @@ def _fault(error: BaseException, timeout: float) -> WorkerError:
         )
     if isinstance(error, OSError) and (known := translate(error, ())):
         return RegistryUnavailableError(known.text)
-    return RegistryUnavailableError(f"{type(error).__name__}: {error}".splitlines()[0])
+    # asyncpg quotes options of DATABASE_URL that it does not understand.
+    words = scrub(str(error), secrets)
+    return RegistryUnavailableError(f"{type(error).__name__}: {words}".splitlines()[0])
