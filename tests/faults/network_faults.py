@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from testbed.misbehaving import FullBacklog, MisbehavingServer, mute
-from testbed.nameserver import BROKEN, HANGS, Nameserver
+from testbed.faulty_nameserver import BROKEN, HANGS, FaultyNameserver
 from testbed.ports import free_port, release_port
 from tests.faults.dialects import POSTGRESQL, REDIS, Dialect
 from tests.faults.matrix import Case, Expected, Fault, Make, Shortfall, expect, ways
@@ -36,7 +36,7 @@ def named(
     @asynccontextmanager
     async def case(stage: Stage) -> AsyncIterator[Case]:
         secret, port = stage.secret(), free_port()
-        with Nameserver({f"{host}.": addresses}, is_silent=is_silent) as nameserver:
+        with FaultyNameserver({f"{host}.": addresses}, is_silent=is_silent) as nameserver:
             yield Case(
                 url=dialect.url(secret, host, port),
                 address=f"{host}:{port}",
@@ -63,7 +63,7 @@ def second_family(dialect: Dialect) -> Make:
     async def case(stage: Stage) -> AsyncIterator[Case]:
         port, template, secret = dialect.sign_in(stage)
         zone = {f"{NAME}.": ("::1", "127.0.0.1")}
-        with FullBacklog("::1", port), Nameserver(zone) as nameserver:
+        with FullBacklog("::1", port), FaultyNameserver(zone) as nameserver:
             yield Case(
                 url=template.format(secret=secret, place=f"{NAME}:{port}"),
                 address=f"{NAME}:{port}",
@@ -103,7 +103,7 @@ def blocked(dialect: Dialect, name: str = "", addresses: Sequence[str] = ()) -> 
         secret = stage.secret()
         with (
             MisbehavingServer(mute) as server,
-            Nameserver({f"{name}.": addresses}) as nameserver,
+            FaultyNameserver({f"{name}.": addresses}) as nameserver,
         ):
 
             async def nobody_called(_: CheckResult) -> None:
