@@ -79,9 +79,11 @@ class Outcome:
 
 async def run(fault: Fault, way: Way, stage: Stage) -> None:
     """Make the fault, check once, and assert all that the table promises."""
+    expected = fault.expected[way]
+    assert isinstance(expected, Expected)
     async with fault.make(stage) as case:
         outcome = await carry(case, fault.engine, way)
-        judge(outcome, case, fault.expected[way])
+        judge(outcome, case, expected)
         await case.afterwards(outcome.result)
 
 
