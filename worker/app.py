@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import traceback
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -12,7 +11,8 @@ from typing import Any, TypeVar
 from worker import __version__, exposition, logs
 from worker.clock import Clock
 from worker.compose import Parts, build
-from worker.connection import scrub
+from worker.connection import secrets_of
+from worker.crash import tell
 from worker.errors import RegistryUnavailableError, WorkerError
 from worker.exposition import Bounds, Exposition, Vitals
 from worker.model import Event
@@ -167,9 +167,12 @@ class App:
                 await asyncio.sleep(1)
 
     def _crashed(self, what: str, error: Exception) -> None:
-        text = scrub("".join(traceback.format_exception(error)))
+        secrets = secrets_of(self._settings.database_url.get_secret_value())
         self._log(
-            Event.TICK_FAILED, "error", f"{what} failed: {type(error).__name__}", traceback=text
+            Event.TICK_FAILED,
+            "error",
+            f"{what} failed: {type(error).__name__}",
+            traceback=tell(error, secrets),
         )
 
     def _end(self, fault: WorkerError) -> None:

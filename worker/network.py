@@ -7,8 +7,8 @@ import errno
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -41,16 +41,32 @@ class Stopwatch:
         self.current: Phase | None = None
         """The phase that runs, or that was broken off."""
 
-    @contextmanager
-    def __call__(self, phase: Phase) -> Iterator[None]:
+    def __call__(self, phase: Phase) -> _Timing:
         """Time what runs within."""
-        if self.current is phase:
-            yield
+        return _Timing(self, phase)
+
+
+class _Timing:
+    """One phase being timed; a class, because a generator would cost twice as much."""
+
+    __slots__ = ("_before", "_phase", "_started", "_watch")
+
+    def __init__(self, watch: Stopwatch, phase: Phase) -> None:
+        self._watch = watch
+        self._phase = phase
+
+    def __enter__(self) -> None:
+        self._before = self._watch.current
+        self._watch.current = self._phase
+        self._started = time.monotonic()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None or self._before is self._phase:
             return
-        before, self.current, started = self.current, phase, time.monotonic()
-        yield
-        self.phases[phase] = self.phases.get(phase, 0.0) + time.monotonic() - started
-        self.current = before
+        phases = self._watch.phases
+        spent = time.monotonic() - self._started
+        phases[self._phase] = phases.get(self._phase, 0.0) + spent
+        self._watch.current = self._before
 
 
 class Connection(asyncio.Protocol):

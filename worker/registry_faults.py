@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import asyncpg
 
+from worker.connection import scrub
 from worker.errors import (
     RegistryRefusedError,
     RegistryUnavailableError,
@@ -46,7 +49,7 @@ BAD_DATA = (
 """What the registry says of arguments that it cannot take."""
 
 
-def read_fault(error: BaseException) -> WorkerError:
+def read_fault(error: BaseException, secrets: Sequence[str]) -> WorkerError:
     """Say in one line what is wrong with the registry; the server's words hold no secret."""
     if isinstance(error, WorkerError):
         return error
@@ -65,4 +68,6 @@ def read_fault(error: BaseException) -> WorkerError:
             return RegistryUnavailableError(words)
     if isinstance(error, OSError) and (known := translate(error, ())):
         return RegistryUnavailableError(known.text)
-    return RegistryUnavailableError(f"{type(error).__name__}: {error}".splitlines()[0])
+    # asyncpg quotes options of DATABASE_URL that it does not understand.
+    words = scrub(str(error), secrets)
+    return RegistryUnavailableError(f"{type(error).__name__}: {words}".splitlines()[0])

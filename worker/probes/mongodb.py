@@ -76,7 +76,7 @@ class MongoDBProbe:
             ):
                 talk = Conversation(connection)
                 with visit.watch(Phase.AUTH):
-                    hello = await talk.hello(_extras(plan, login))
+                    hello = await talk.hello(_extras(plan, login), seconds / 2)
                     judge(plan, visit.host, hello)
                     visit.is_chosen = True
                     await sign_in(talk, login, hello)
