@@ -14,7 +14,7 @@ from worker.compose import Parts, build
 from worker.connection import secrets_of
 from worker.crash import tell
 from worker.errors import RegistryUnavailableError, WorkerError
-from worker.exposition import Exposition, Vitals
+from worker.exposition import Bounds, Exposition, Vitals
 from worker.model import Event
 from worker.settings import Settings
 from worker.signals import Signals
@@ -40,8 +40,9 @@ def run_loop(main: Coroutine[Any, Any, T]) -> T:
 class App:
     """One worker from its first line in the log to its last."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, bounds: Bounds | None = None) -> None:
         self._settings = settings
+        self._bounds = bounds
         self._log = logs.configure(settings.log_level, settings.log_format)
         self._pulse = Pulse()
         self._stopping = asyncio.Event()
@@ -65,6 +66,7 @@ class App:
         server = Exposition(
             server_socket,
             Vitals(parts.metrics.registry, self._pulse, lambda: parts.connection.is_usable),
+            self._bounds,
         )
         server.start()
         self._log(

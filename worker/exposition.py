@@ -43,6 +43,7 @@ class Bounds:
     connections: int = 100
     request_seconds: float = 10.0
     """How long a client may take to send its request, to take the answer, or to come back."""
+    alive_seconds: float = ALIVE_SECONDS
     stuck_seconds: float = STUCK_SECONDS
 
 
@@ -202,7 +203,7 @@ class Exposition:
 
     def _healthz(self, _: web.BaseRequest) -> web.Response:
         age = self._vitals.pulse.age
-        is_alive = age < ALIVE_SECONDS
+        is_alive = age < self._bounds.alive_seconds
         reason = f"a tick ended {age:.1f} s ago" if is_alive else f"no tick ended for {age:.0f} s"
         return web.json_response({"reason": reason}, status=200 if is_alive else 503)
 
