@@ -10,7 +10,6 @@ from contextlib import ExitStack
 
 import psutil
 import pytest
-from prometheus_client import CollectorRegistry, Gauge
 
 from worker.exposition import Bounds, Exposition, Vitals, bind
 from worker.watchdog import Pulse
@@ -19,17 +18,14 @@ BOUNDS = Bounds(connections=50, request_seconds=1.0)
 GET = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
-@pytest.fixture
-def series() -> CollectorRegistry:
-    registry = CollectorRegistry()
-    Gauge("answer", "To everything", registry=registry).set(42)
-    return registry
+def page(accept: str) -> tuple[bytes, str]:
+    return b"answer 42.0\n", "text/plain"
 
 
 @pytest.fixture
-def server(series: CollectorRegistry) -> Iterator[Exposition]:
+def server() -> Iterator[Exposition]:
     listening = bind("127.0.0.1", 0)
-    server = Exposition(listening, Vitals(series, Pulse(), lambda: True), BOUNDS)
+    server = Exposition(listening, Vitals(page, Pulse(), lambda: True), BOUNDS)
     server.start()
     yield server
     server.stop()
