@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from testbed.misbehaving import FullBacklog, MisbehavingServer, mute
 from testbed.faulty_nameserver import BROKEN, HANGS, FaultyNameserver
+from testbed.misbehaving import FullBacklog, MisbehavingServer, mute
 from testbed.ports import free_port, release_port
 from tests.faults.dialects import POSTGRESQL, REDIS, Dialect
 from tests.faults.matrix import Case, Expected, Fault, Make, Shortfall, expect, ways
