@@ -6,6 +6,7 @@ from tests.faults.matrix import Promise, Shortfall
 
 ADDRESS_RULES = Shortfall("address rules do not hold")
 LOOK_UP = Shortfall("a name is looked up by the library")
+OWN_NETWORK = Shortfall("the loss of our own network looks like the server's")
 ENDLESS = Shortfall(
     "a server that replies without end costs memory and time", frozenset({Promise.TIME})
 )

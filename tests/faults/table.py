@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from tests.faults import mongodb_faults, network_faults, postgresql_faults, redis_faults
+from tests.faults import (
+    mongodb_faults,
+    network_faults,
+    postgresql_faults,
+    redis_faults,
+    route_faults,
+)
 from tests.faults.matrix import Fault
 
 ROWS: tuple[Fault, ...] = (
@@ -10,4 +16,5 @@ ROWS: tuple[Fault, ...] = (
     *postgresql_faults.ROWS,
     *mongodb_faults.ROWS,
     *network_faults.ROWS,
+    *route_faults.ROWS,
 )
