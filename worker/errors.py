@@ -80,6 +80,8 @@ def _tls_error(error: BaseException) -> Reading:
 
 
 NETWORK_RULES: tuple[Rule, ...] = (
+    # As good as a reset, and which of the two comes is a matter of luck.
+    (ssl.SSLEOFError, reading(Reason.CLOSED, "the server closed the connection")),
     (ssl.SSLError, _tls_error),
     (socket.gaierror, reading(Reason.DNS, "the name does not resolve")),
     (ConnectionRefusedError, reading(Reason.REFUSED, "nothing listens there")),
