@@ -278,13 +278,18 @@ returns table (database_id uuid, outcome text, change_id bigint, previous text,
   next_due timestamptz)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
 declare
-  ids uuid[] := array(
+  asked uuid[] := array(
     select distinct (r ->> 'database_id')::uuid from jsonb_array_elements(results) r);
+  gone uuid[];
+  ids uuid[];
 begin
   -- By a statement of its own, so that the next one sees every edit made before the lock.
   ids := array(
-    select d.id from platform.databases d where d.id = any (ids) order by d.id
+    select d.id from platform.databases d where d.id = any (asked) order by d.id
     for no key update skip locked);
+  -- By id, too: within the next statement this would read the whole table.
+  gone := array(
+    select unnest(asked) except select d.id from platform.databases d where d.id = any (asked));
   return query
   with given as materialized (
     select distinct on (r.database_id) r.*
@@ -308,8 +313,7 @@ begin
     from given g
     left join locked l on l.id = g.database_id
     left join scheduled s on s.database_id = g.database_id
-    where l.id is not null
-      or not exists (select from platform.databases d where d.id = g.database_id)
+    where l.id is not null or g.database_id = any (gone)
   ), written as materialized (
     select j.database_id, j.previous, j.status, j.reason, j.error, j.checked_at,
       platform.update_database_health(j.database_id, j.status, j.error, j.checked_at)

@@ -65,7 +65,7 @@ class App:
         parts = build(self._settings, self._log)
         server = Exposition(
             server_socket,
-            Vitals(parts.metrics.registry, self._pulse, lambda: parts.connection.is_usable),
+            Vitals(parts.metrics.page, self._pulse, lambda: parts.connection.is_usable),
             self._bounds,
         )
         server.start()
@@ -138,7 +138,7 @@ class App:
             self._say_that_series_are_off(limit)
         else:
             parts.fleet.replace(snapshot.states, snapshot.taken_at)
-        parts.metrics.fleet.count(snapshot.counts)
+        parts.metrics.count(snapshot.counts)
         parts.metrics.overdue(snapshot.overdue)
         parts.dispatcher.note_overdue(snapshot.overdue)
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from prometheus_client import CollectorRegistry, exposition
-from prometheus_client.openmetrics import exposition as openmetrics
 
 from worker.errors import WorkerError
 from worker.watchdog import ALIVE_SECONDS, STUCK_SECONDS, Pulse, end_stuck_process, watch
@@ -51,7 +49,8 @@ class Bounds:
 class Vitals:
     """What the HTTP server tells of the worker besides its series."""
 
-    series: CollectorRegistry
+    page: Callable[[str], tuple[bytes, str]]
+    """Makes the page of series that an Accept header asks for: body and content type."""
     pulse: Pulse
     is_ready: Callable[[], bool]
 
@@ -192,13 +191,7 @@ class Exposition:
         return route(request)
 
     def _metrics(self, request: web.BaseRequest) -> web.Response:
-        accept = request.headers.get("Accept", "")
-        if "application/openmetrics-text" in accept:
-            body = openmetrics.generate_latest(self._vitals.series)  # type: ignore[no-untyped-call]  # the library has no type here
-            kind = openmetrics.CONTENT_TYPE_LATEST
-        else:
-            body = exposition.generate_latest(self._vitals.series)
-            kind = exposition.CONTENT_TYPE_LATEST
+        body, kind = self._vitals.page(request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": kind})
 
     def _healthz(self, _: web.BaseRequest) -> web.Response:

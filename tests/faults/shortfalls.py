@@ -10,3 +10,5 @@ CLEAR_PASSWORD = Shortfall(
 )
 ITERATIONS = Shortfall("one that asks for millions of SCRAM iterations blocks the loop")
 STRANGER = Shortfall("asyncpg waits in vain for the rest of an answer that is not PostgreSQL's")
+ADDRESS_RULES = Shortfall("address rules do not hold")
+LOOK_UP = Shortfall("a name is looked up by the library")
