@@ -35,8 +35,8 @@ class Losses:
 
 def percentile(values: Iterable[float], percent: int) -> float:
     """Read off a percentile; not a number where there are no values."""
-    known = sorted(values)
-    if len(known) < 2:
+    known = list(values)
+    if len(known) <= 1:
         return known[0] if known else float("nan")
     return statistics.quantiles(known, n=100, method="inclusive")[percent - 1]
 

@@ -71,10 +71,7 @@ class Crew:
             victim.kill()
             self.hire()
         else:
-            self.registry.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity"
-                f" where {self.registry.is_worker}"
-            )
+            self.registry.cut_workers()
 
 
 async def strike(way: Way, times: int, rows: int, folder: Path) -> Finding:
@@ -93,7 +90,7 @@ async def strike(way: Way, times: int, rows: int, folder: Path) -> Finding:
             try:
                 overdue = await _storm(crew, turning, times)
                 status = "healthy" if turning.running else "unhealthy"
-                figures = await _calm(registry, witness, status, losses)
+                figures = await _calm(registry, status, losses)
             finally:
                 for worker in crew.workers:
                     worker.stop()
@@ -116,9 +113,7 @@ async def _storm(crew: Crew, turning: RedisServer, times: int) -> float:
     return overdue
 
 
-async def _calm(
-    registry: RegistryServer, witness: Witness, status: str, losses: Losses
-) -> dict[str, float]:
+async def _calm(registry: RegistryServer, status: str, losses: Losses) -> dict[str, float]:
     """Wait for what was promised, each for as long as promised; return how long it took."""
     (row,) = await fetch(registry.url(), "select now() as time")
 

@@ -11,24 +11,20 @@ import asyncpg
 import pytest
 
 from testbed.misbehaving import MisbehavingServer, mute, saying
-from testbed.postgresql import PostgreSQLOptions
 from testbed.redis import RedisServer
 from testbed.registry import RegistryServer
 from testbed.worker import Worker, eventually, health, register
 
-FEW = {"max_connections": "8", "superuser_reserved_connections": "3", "reserved_connections": "0"}
-
 
 @pytest.fixture
-def registry(redis_server: RedisServer) -> Iterator[RegistryServer]:
-    options = PostgreSQLOptions(settings={"synchronous_commit": "on", **FEW})
-    with RegistryServer(options) as server:
+def registry() -> Iterator[RegistryServer]:
+    with RegistryServer() as server:
         yield server
 
 
 @contextmanager
 def crowded(registry: RegistryServer) -> Iterator[None]:
-    """Take every connection that is not reserved for the superuser."""
+    """Let nobody in with the code that a full server uses (53300)."""
     registry.execute("alter role health_worker_login connection limit 0")
     yield
     registry.execute("alter role health_worker_login connection limit -1")
