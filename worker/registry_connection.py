@@ -32,7 +32,10 @@ _REFUSALS = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InsufficientPrivilegeError,
+    asyncpg.UndefinedObjectError,
+    asyncpg.ClientConfigurationError,
 )
+"""The last two are options of the URL that the server or the client does not know."""
 _NO_SCHEMA = (
     asyncpg.UndefinedFunctionError,
     asyncpg.InvalidSchemaNameError,
@@ -75,7 +78,7 @@ class RegistryConnection:
         )
         self._timeout = timeout
         self._on_connect = on_connect
-        self._place = urlsplit(url).netloc.rpartition("@")[2]
+        self.place = urlsplit(url).netloc.rpartition("@")[2]
         self._log = log
         self._meter = meter
         self._is_open = False
@@ -176,7 +179,7 @@ class RegistryConnection:
             self._log(
                 Event.REGISTRY_UNREACHABLE,
                 "error",
-                f"the registry at {self._place} cannot be used: {fault}",
+                f"the registry at {self.place} cannot be used: {fault}",
                 error=str(fault),
                 seconds=round(now - self._failing_since, 1),
             )
@@ -209,7 +212,7 @@ def _fault(error: BaseException, timeout: float) -> WorkerError:
         return error
     if isinstance(error, _REFUSALS):
         return RegistryRefusedError(
-            f"the registry refuses us: {error}; check the role, password and database of "
+            f"the registry refuses us: {error}; check the role, password, database and options of "
             "DATABASE_URL, and that the role is a member of platform_health_worker"
         )
     if isinstance(error, _NO_SCHEMA):
@@ -217,6 +220,8 @@ def _fault(error: BaseException, timeout: float) -> WorkerError:
             "the registry has no health worker schema, or an older one: "
             "run `health-worker schema apply`"
         )
+    if isinstance(error, ConnectionError) and "SSL upgrade" in str(error):
+        return RegistryRefusedError("the registry speaks no TLS, but sslmode demands it")
     if isinstance(error, TimeoutError | asyncpg.ConnectionDoesNotExistError):
         return RegistryUnavailableError(
             f"it closed the connection, or did not answer within {timeout:g} s"

@@ -65,6 +65,8 @@ async def verify(url: str, seconds: float) -> list[CheckLine]:
             rows = await connection.fetch("select name, passed, detail from database_health_checks")
         except asyncpg.UndefinedTableError as error:
             raise SchemaError(f"{error}: run `health-worker schema apply`") from None
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise RegistryRefusedError(f"{error}; verify as the registry's owner") from None
     return [CheckLine(row["name"], row["passed"], row["detail"] or "") for row in rows]
 
 
