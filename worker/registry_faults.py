@@ -78,4 +78,4 @@ def _passing(error: BaseException) -> str | None:
         if isinstance(error, kind):
             return words
     known = translate(error, ()) if isinstance(error, OSError) else None
-    return known and known.text
+    return known.text if known else None
