@@ -281,13 +281,18 @@ returns table (database_id uuid, outcome text, change_id bigint, previous text,
   next_due timestamptz)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
 declare
-  ids uuid[] := array(
+  asked uuid[] := array(
     select distinct (r ->> 'database_id')::uuid from jsonb_array_elements(results) r);
+  gone uuid[];
+  ids uuid[];
 begin
   -- By a statement of its own, so that the next one sees every edit made before the lock.
   ids := array(
-    select d.id from platform.databases d where d.id = any (ids) order by d.id
+    select d.id from platform.databases d where d.id = any (asked) order by d.id
     for no key update skip locked);
+  -- By id, too: within the next statement this would read the whole table.
+  gone := array(
+    select unnest(asked) except select d.id from platform.databases d where d.id = any (asked));
   return query
   with given as materialized (
     select distinct on (r.database_id) r.*
@@ -311,8 +316,7 @@ begin
     from given g
     left join locked l on l.id = g.database_id
     left join scheduled s on s.database_id = g.database_id
-    where l.id is not null
-      or not exists (select from platform.databases d where d.id = g.database_id)
+    where l.id is not null or g.database_id = any (gone)
   ), written as materialized (
     select j.database_id, j.previous, j.status, j.reason, j.error, j.checked_at,
       platform.update_database_health(j.database_id, j.status, j.error, j.checked_at)
@@ -356,18 +360,19 @@ returns integer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
 declare
   given_back integer;
-  ids uuid[] := array(
-    select (l ->> 'database_id')::uuid from jsonb_array_elements(leases) l);
+  free uuid[];
 begin
-  -- Whoever holds a row, by an edit or a record, gives it a due time of its own.
-  ids := array(
+  -- A row that an open edit holds is left: the edit makes it due itself.
+  free := array(
     select s.database_id from platform.database_schedules s
-    where s.database_id = any (ids) for no key update skip locked);
+    where s.database_id in (
+      select (l ->> 'database_id')::uuid from jsonb_array_elements(leases) l)
+    order by s.database_id for no key update skip locked);
   update platform.database_schedules s
   set due_at = l.slot, leased_until = null
   from jsonb_to_recordset(leases) as l (
     database_id uuid, leased_until timestamptz, slot timestamptz)
-  where s.database_id = any (ids) and s.database_id = l.database_id
+  where s.database_id = any (free) and s.database_id = l.database_id
     and s.leased_until = l.leased_until;
   get diagnostics given_back = row_count;
   return given_back;

@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncpg
 
+from worker.connection import scrub, secrets_of
 from worker.errors import (
     RegistryRefusedError,
     RegistryUnavailableError,
@@ -91,7 +92,7 @@ async def _connected(url: str, seconds: float) -> AsyncIterator[Any]:
         raise RegistryRefusedError(f"the registry refuses us: {error}") from None
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         known = translate(error, ())
-        why = known.text if known else error
+        why = known.text if known else scrub(str(error), secrets_of(url))
         raise RegistryUnavailableError(f"the registry cannot be reached: {why}") from None
     try:
         yield connection
@@ -109,7 +110,7 @@ async def _execute(connection: Any, name: str, statements: str) -> None:
 def _refusal(name: str, error: asyncpg.PostgresError) -> WorkerError:
     why = str(error).splitlines()[0]  # without the server's DETAIL and HINT
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
-        return RegistryRefusedError(f"{name}: {why}; apply the schema as the registry's owner")
+        return RegistryRefusedError(f"{name}: {why}; run this as the registry's owner")
     return SchemaError(f"{name}: {why}")
 
 
