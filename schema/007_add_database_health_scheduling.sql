@@ -3,6 +3,7 @@
 BEGIN;
 -- From here on, nothing that others made in a schema of the caller's search_path can be called.
 set local search_path = pg_catalog, pg_temp;
+set local client_min_messages = warning;  -- not a line for each thing that is there already
 do $$ begin perform pg_advisory_xact_lock(hashtextextended('platform.databases migrations', 0)); end $$;
 
 do $$
@@ -278,13 +279,18 @@ returns table (database_id uuid, outcome text, change_id bigint, previous text,
   next_due timestamptz)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
 declare
-  ids uuid[] := array(
+  asked uuid[] := array(
     select distinct (r ->> 'database_id')::uuid from jsonb_array_elements(results) r);
+  gone uuid[];
+  ids uuid[];
 begin
   -- By a statement of its own, so that the next one sees every edit made before the lock.
   ids := array(
-    select d.id from platform.databases d where d.id = any (ids) order by d.id
+    select d.id from platform.databases d where d.id = any (asked) order by d.id
     for no key update skip locked);
+  -- By id, too: within the next statement this would read the whole table.
+  gone := array(
+    select unnest(asked) except select d.id from platform.databases d where d.id = any (asked));
   return query
   with given as materialized (
     select distinct on (r.database_id) r.*
@@ -308,8 +314,7 @@ begin
     from given g
     left join locked l on l.id = g.database_id
     left join scheduled s on s.database_id = g.database_id
-    where l.id is not null
-      or not exists (select from platform.databases d where d.id = g.database_id)
+    where l.id is not null or g.database_id = any (gone)
   ), written as materialized (
     select j.database_id, j.previous, j.status, j.reason, j.error, j.checked_at,
       platform.update_database_health(j.database_id, j.status, j.error, j.checked_at)
@@ -353,16 +358,20 @@ returns integer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
 declare
   given_back integer;
+  free uuid[];
 begin
-  perform from platform.database_schedules s
-  where s.database_id in (
-    select (l ->> 'database_id')::uuid from jsonb_array_elements(leases) l)
-  order by s.database_id for no key update;
+  -- A row that an open edit holds is left: the edit makes it due itself.
+  free := array(
+    select s.database_id from platform.database_schedules s
+    where s.database_id in (
+      select (l ->> 'database_id')::uuid from jsonb_array_elements(leases) l)
+    order by s.database_id for no key update skip locked);
   update platform.database_schedules s
   set due_at = l.slot, leased_until = null
   from jsonb_to_recordset(leases) as l (
     database_id uuid, leased_until timestamptz, slot timestamptz)
-  where s.database_id = l.database_id and s.leased_until = l.leased_until;
+  where s.database_id = any (free) and s.database_id = l.database_id
+    and s.leased_until = l.leased_until;
   get diagnostics given_back = row_count;
   return given_back;
 end $f$;

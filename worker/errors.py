@@ -101,6 +101,8 @@ ADVICE: Mapping[Reason, str] = {
 """What its owner can do about an unhealthy database; follows the text and the address."""
 
 NETWORK_RULES: tuple[Rule, ...] = (
+    # As good as a reset, and which of the two comes is a matter of luck.
+    (ssl.SSLEOFError, reading(Reason.CLOSED, "the server closed the connection")),
     (ssl.SSLError, _tls_error),
     (socket.gaierror, reading(Reason.DNS, "the name does not resolve")),
     (UnicodeError, _impossible_name),

@@ -19,7 +19,10 @@ _REFUSALS = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InsufficientPrivilegeError,
+    asyncpg.UndefinedObjectError,
+    asyncpg.ClientConfigurationError,
 )
+"""The last two are options of the URL that the server or the client does not know."""
 _NO_SCHEMA = (
     asyncpg.UndefinedFunctionError,
     asyncpg.InvalidSchemaNameError,
@@ -50,12 +53,13 @@ BAD_DATA = (
 
 
 def read_fault(error: BaseException, secrets: Sequence[str]) -> WorkerError:
-    """Say in one line what is wrong with the registry; the server's words hold no secret."""
+    """Say in one line what is wrong with the registry; the words hold no secret."""
     if isinstance(error, WorkerError):
         return error
+    words = scrub(str(error), secrets).partition("\n")[0]  # asyncpg quotes options of DATABASE_URL
     if isinstance(error, _REFUSALS):
         return RegistryRefusedError(
-            f"the registry refuses us: {error}; check the role, password and database of "
+            f"the registry refuses us: {words}; check the role, password, database and options of "
             "DATABASE_URL, and that the role is a member of platform_health_worker"
         )
     if isinstance(error, _NO_SCHEMA):
@@ -63,11 +67,15 @@ def read_fault(error: BaseException, secrets: Sequence[str]) -> WorkerError:
             "the registry has no health worker schema, or an older one: "
             "run `health-worker schema apply`"
         )
+    if isinstance(error, ConnectionError) and "SSL upgrade" in words:
+        return RegistryRefusedError("the registry speaks no TLS, but sslmode demands it")
+    return RegistryUnavailableError(_passing(error) or f"{type(error).__name__}: {words}")
+
+
+def _passing(error: BaseException) -> str | None:
+    """Say in our own words what may pass by itself."""
     for kind, words in _WORDS:
         if isinstance(error, kind):
-            return RegistryUnavailableError(words)
-    if isinstance(error, OSError) and (known := translate(error, ())):
-        return RegistryUnavailableError(known.text)
-    # asyncpg quotes options of DATABASE_URL that it does not understand.
-    words = scrub(str(error), secrets)
-    return RegistryUnavailableError(f"{type(error).__name__}: {words}".splitlines()[0])
+            return words
+    known = translate(error, ()) if isinstance(error, OSError) else None
+    return known.text if known else None
