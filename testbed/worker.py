@@ -68,8 +68,10 @@ class Worker:
         return code
 
 
-async def register(url: str, engine: str, target: str, config: str = "{}") -> None:
-    """Register one database under its engine's name, as a user would."""
+async def register(
+    url: str, engine: str, target: str, config: str = "{}", *, name: str = ""
+) -> None:
+    """Register one database as a user would, under its engine's name where none is given."""
     connection = await asyncpg.connect(url)
     await connection.execute(
         "insert into platform.projects (id, name) values ($1, 'test') on conflict do nothing",
@@ -77,8 +79,9 @@ async def register(url: str, engine: str, target: str, config: str = "{}") -> No
     )
     await connection.execute(
         "insert into platform.databases (project_id, name, type, connection_string, config)"
-        " values ($1, $2, $2, $3, $4)",
+        " values ($1, $2, $3, $4, $5)",
         PROJECT,
+        name or engine,
         engine,
         target,
         config,

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sys
-import traceback
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from worker import __version__, exposition, logs
 from worker.clock import Clock
 from worker.compose import Parts, build
-from worker.connection import scrub
+from worker.connection import secrets_of
+from worker.crash import tell
 from worker.errors import RegistryUnavailableError, WorkerError
 from worker.exposition import Exposition, Vitals
 from worker.model import Event
 from worker.settings import Settings
+from worker.signals import Signals
 from worker.watchdog import Pulse
 
 REFRESH_SECONDS = 15.0
@@ -50,6 +50,13 @@ class App:
 
     async def run(self) -> int:
         """Work until a signal or a fatal fault; return the exit code."""
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            with suppress(RuntimeError):  # the loop has ended by itself
+                loop.call_soon_threadsafe(self._stopping.set)
+
+        Signals(stop, self._settings.shutdown_grace_seconds).start()
         try:
             server_socket = exposition.bind(self._settings.metrics_host, self._settings.port)
         except WorkerError as fault:
@@ -60,7 +67,6 @@ class App:
             Vitals(parts.metrics.registry, self._pulse, lambda: parts.connection.is_usable),
         )
         server.start()
-        self._listen_for_signals()
         self._log(
             Event.WORKER_STARTED,
             "info",
@@ -159,9 +165,12 @@ class App:
                 await asyncio.sleep(1)
 
     def _crashed(self, what: str, error: Exception) -> None:
-        text = scrub("".join(traceback.format_exception(error)))
+        secrets = secrets_of(self._settings.database_url.get_secret_value())
         self._log(
-            Event.TICK_FAILED, "error", f"{what} failed: {type(error).__name__}", traceback=text
+            Event.TICK_FAILED,
+            "error",
+            f"{what} failed: {type(error).__name__}",
+            traceback=tell(error, secrets),
         )
 
     def _end(self, fault: WorkerError) -> None:
@@ -174,14 +183,3 @@ class App:
             return 0
         self._log(Event.WORKER_STOPPED, "error", str(fault), exit_code=EXIT_FATAL)
         return EXIT_FATAL
-
-    def _listen_for_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled)
-
-    def _signalled(self) -> None:
-        if self._stopping.is_set():
-            self._log(Event.WORKER_STOPPED, "warn", "stopped at once by a second signal")
-            os._exit(EXIT_FATAL)
-        self._stopping.set()

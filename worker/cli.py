@@ -15,9 +15,12 @@ from uuid import UUID
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from worker import __version__, app, logs, probes, schema_files, settings
 from worker.check import Checker
+from worker.connection import mask, secrets_of
+from worker.crash import tell
 from worker.deliver import check_facts
 from worker.errors import WorkerError
 from worker.model import CheckResult, Engine, Identity, Lease, RawRow, Reason, Status
@@ -36,7 +39,7 @@ def main() -> None:
     except click.exceptions.Abort:
         sys.exit(EXIT_UNHEALTHY)
     except click.ClickException as fault:
-        fault.show()
+        _without_operands(fault).show()
         sys.exit(EXIT_UNUSABLE)
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
@@ -44,6 +47,20 @@ def main() -> None:
         for line in str(fault).splitlines():
             click.echo(f"health-worker: {line}", err=True)
         sys.exit(EXIT_UNUSABLE)
+    except Exception as error:  # noqa: BLE001 -- Python's own traceback would quote secrets
+        words = (word for word in (*os.environ.values(), *sys.argv[1:]) if "://" in word)
+        click.echo(tell(error, [part for word in words for part in secrets_of(word)]), err=True)
+        sys.exit(EXIT_UNUSABLE)
+
+
+def _without_operands(fault: click.ClickException) -> click.ClickException:
+    """Hide words of the command line, where a connection string may stand, or half of one."""
+    known = commands.commands.keys() | schema.commands.keys()
+    operands = {word for word in sys.argv[1:] if not word.startswith("-")} - known
+    if not any(word in fault.format_message() for word in operands):
+        return fault
+    context = fault.ctx if isinstance(fault, click.UsageError) else None
+    return click.UsageError("the arguments do not fit; they may hold secrets: not shown", context)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -122,7 +139,8 @@ def verify() -> None:
     url = read.schema_database_url.get_secret_value()
     lines = asyncio.run(schema_files.verify(url, read.registry_timeout_seconds))
     for line in lines:
-        click.echo(f"{'PASS' if line.passed else 'FAIL'} {line.name}: {line.detail}")
+        detail = line.detail and f": {line.detail}"
+        click.echo(f"{'PASS' if line.passed else 'FAIL'} {line.name}{detail}")
     sys.exit(0 if all(line.passed for line in lines) else EXIT_UNHEALTHY)
 
 
@@ -163,7 +181,7 @@ def _unregistered(text: str, config: str, *, ssl_enabled: bool) -> RawRow:
     engine |= dict.fromkeys(("postgresql", "postgres"), Engine.POSTGRESQL)
     scheme = text.partition("://")[0].lower()
     return RawRow(
-        identity=Identity(NOBODY, NOBODY, "the server", engine.get(scheme, "unknown scheme")),
+        identity=Identity(NOBODY, NOBODY, mask(text), engine.get(scheme, "unknown scheme")),
         connection_string=text,
         is_decrypted=True,
         config=config,
@@ -196,11 +214,11 @@ def _print_table(results: Sequence[CheckResult]) -> None:
         latency = "" if result.latency is None else f"{result.latency * 1000:.1f} ms"
         status = str(result.status or "as before")
         table.add_row(
-            result.identity.name,
-            result.identity.engine,
+            Text(result.identity.name),  # and no markup: strangers chose these words
+            Text(result.identity.engine),
             f"[{_COLOURS.get(result.status) or 'default'}]{status}[/]",
             result.reason,
             latency,
-            result.error or "",
+            Text(result.error or ""),
         )
     Console().print(table)

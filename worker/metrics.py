@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -16,8 +17,6 @@ from worker.model import CheckResult, DatabaseState, Engine, Phase, Reason, Stat
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 LATENESS_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 DATABASE_LABELS = ("database_id", "project_id", "name", "engine")
-
-_ENGINES = frozenset(map(str, Engine))
 
 Reading = Callable[[DatabaseState], float | None]
 
@@ -86,6 +85,17 @@ class FleetCollector(Collector):
         yield family
 
 
+@dataclass(frozen=True, slots=True)
+class _EngineSeries:
+    """What is counted of one engine's checks, its labels bound once: binding costs 2 us a time."""
+
+    checks: Counter
+    retries: Counter
+    duration: Histogram
+    failures: Mapping[Reason, Counter]
+    phases: Mapping[Phase, Histogram]
+
+
 class Metrics:
     """The worker's own series; implements ports.Meter."""
 
@@ -96,30 +106,40 @@ class Metrics:
         registry.register(self.fleet)
         prefix = "database_health"
         engine = ("engine",)
-        self._checks = Counter(f"{prefix}_checks", "Finished checks", engine, registry=registry)
-        self._failures = Counter(
+        checks = Counter(f"{prefix}_checks", "Finished checks", engine, registry=registry)
+        failures = Counter(
             f"{prefix}_check_failures",
             "Finished checks that neither answered nor answered slowly",
             ("engine", "reason"),
             registry=registry,
         )
-        self._retries = Counter(
+        retries = Counter(
             f"{prefix}_check_retries", "Attempts after a check's first", engine, registry=registry
         )
-        self._duration = Histogram(
+        duration = Histogram(
             f"{prefix}_check_duration_seconds",
             "Seconds from the first attempt to the result, retries included",
             engine,
             buckets=DURATION_BUCKETS,
             registry=registry,
         )
-        self._phase = Histogram(
+        phase = Histogram(
             f"{prefix}_check_phase_seconds",
             "Seconds of one phase of the attempt that answered",
             ("engine", "phase"),
             buckets=DURATION_BUCKETS,
             registry=registry,
         )
+        self._engines = {
+            str(name): _EngineSeries(
+                checks.labels(name),
+                retries.labels(name),
+                duration.labels(name),
+                {reason: failures.labels(name, reason) for reason in Reason if reason.is_failure},
+                {each: phase.labels(name, each) for each in Phase},
+            )
+            for name in Engine
+        }
         self._lateness = Histogram(
             f"{prefix}_check_lateness_seconds",
             "Start of the first attempt minus due time",
@@ -148,22 +168,23 @@ class Metrics:
             f"{prefix}_worker_info", "This worker", ("version", "worker_id"), registry=registry
         )
         info.labels(version, worker_id).set(1)
-        self._start_at_zero()
+        for operation in ("tend", "claim", "read", "record", "give_back", "announce", "snapshot"):
+            self._registry_errors.labels(operation)
 
     def checked(self, result: CheckResult) -> None:
         """Count one finished check; a row of no known engine has no series."""
-        engine = result.identity.engine
-        if engine not in _ENGINES:
+        series = self._engines.get(result.identity.engine)
+        if series is None:
             return
-        self._checks.labels(engine).inc()
-        self._duration.labels(engine).observe(result.duration)
+        series.checks.inc()
+        series.duration.observe(result.duration)
         self._lateness.observe(result.lateness)
         if result.reason.is_failure:
-            self._failures.labels(engine, result.reason).inc()
+            series.failures[result.reason].inc()
         if result.attempts > 1:
-            self._retries.labels(engine).inc(result.attempts - 1)
+            series.retries.inc(result.attempts - 1)
         for phase, seconds in result.phases.items():
-            self._phase.labels(engine, phase).observe(seconds)
+            series.phases[phase].observe(seconds)
 
     def in_flight(self, checks: int) -> None:
         """Set how many checks hold a slot."""
@@ -189,15 +210,3 @@ class Metrics:
     def registry_usable(self, *, usable: bool) -> None:
         """Set whether the registry can be used."""
         self._registry_up.set(float(usable))
-
-    def _start_at_zero(self) -> None:
-        for engine in Engine:
-            for family in (self._checks, self._retries, self._duration):
-                family.labels(engine)
-            for phase in Phase:
-                self._phase.labels(engine, phase)
-            for reason in Reason:
-                if reason.is_failure:
-                    self._failures.labels(engine, reason)
-        for operation in ("tend", "claim", "read", "record", "give_back", "announce", "snapshot"):
-            self._registry_errors.labels(operation)

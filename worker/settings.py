@@ -48,6 +48,9 @@ def _registry_url(text: object) -> object:
     try:
         parts = urlsplit(str(text))
         is_usable = parts.scheme in {"postgresql", "postgres"} and (parts.port or 1) > 0
+        # A password with one of / ? # in it ends the host part early, and so would be shown.
+        is_usable = is_usable and ("@" in parts.netloc or "@" not in str(text))
+        is_usable = is_usable and "@" not in parts.path + parts.fragment
     except ValueError:
         is_usable = False
     if not is_usable:

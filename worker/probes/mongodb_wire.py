@@ -16,7 +16,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 
 from worker import __version__
-from worker.connection import clean
+from worker.connection import quoted
 from worker.errors import ProbeError, Reading
 from worker.model import Reason
 
@@ -24,6 +24,8 @@ Document = Mapping[str, Any]
 
 MAX_QUOTED = 120
 """Characters of a stranger's words that are worth passing on."""
+MAX_NAME = 40
+"""Characters of an error's name."""
 
 _HEADER = struct.Struct("<iiii")
 _OP_MSG = 2013
@@ -104,7 +106,7 @@ def read_error(code: object, name: object, message: object) -> CommandError:
         return CommandError(number, known)
     what = name if isinstance(name, str) else "error"
     words = message if isinstance(message, str) else "no message"
-    text = clean(f"the server answers {what[:40]} ({number}): {words}"[: MAX_QUOTED + 80])
+    text = f"the server answers {quoted(what, MAX_NAME)} ({number}): {quoted(words, MAX_QUOTED)}"
     return CommandError(number, (Reason.NOT_READY, text))
 
 

@@ -1,0 +1,73 @@
+"""What the registry's driver raises, and what it means for us."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import asyncpg
+
+from worker.connection import scrub
+from worker.errors import (
+    RegistryRefusedError,
+    RegistryUnavailableError,
+    SchemaError,
+    WorkerError,
+    translate,
+)
+
+_REFUSALS = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+)
+_NO_SCHEMA = (
+    asyncpg.UndefinedFunctionError,
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.UndefinedTableError,
+)
+_WORDS: tuple[tuple[type[BaseException], str], ...] = (
+    (TimeoutError, "it did not answer within REGISTRY_TIMEOUT_SECONDS"),
+    (asyncpg.ConnectionDoesNotExistError, "it closed the connection"),
+    (asyncpg.ReadOnlySQLTransactionError, "it is read-only"),
+    (asyncpg.InternalClientError, "what answers there does not speak as PostgreSQL does"),
+)
+TROUBLE = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what it calls a peer that does not speak PostgreSQL's protocol
+    WorkerError,
+)
+"""What a call to a registry that is in trouble may raise."""
+BAD_DATA = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.UntranslatableCharacterError,
+    asyncpg.CharacterNotInRepertoireError,
+    UnicodeError,
+)
+"""What the registry says of arguments that it cannot take."""
+
+
+def read_fault(error: BaseException, secrets: Sequence[str]) -> WorkerError:
+    """Say in one line what is wrong with the registry; the server's words hold no secret."""
+    if isinstance(error, WorkerError):
+        return error
+    if isinstance(error, _REFUSALS):
+        return RegistryRefusedError(
+            f"the registry refuses us: {error}; check the role, password and database of "
+            "DATABASE_URL, and that the role is a member of platform_health_worker"
+        )
+    if isinstance(error, _NO_SCHEMA):
+        return SchemaError(
+            "the registry has no health worker schema, or an older one: "
+            "run `health-worker schema apply`"
+        )
+    for kind, words in _WORDS:
+        if isinstance(error, kind):
+            return RegistryUnavailableError(words)
+    if isinstance(error, OSError) and (known := translate(error, ())):
+        return RegistryUnavailableError(known.text)
+    # asyncpg quotes options of DATABASE_URL that it does not understand.
+    words = scrub(str(error), secrets)
+    return RegistryUnavailableError(f"{type(error).__name__}: {words}".splitlines()[0])
