@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.faults import mongodb_fakes, mongodb_sets, mongodb_single, mongodb_srv, mongodb_tls
-from tests.faults.matrix import Expected, Fault, Make, Shortfall, expect, ways
+from tests.faults.matrix import Expected, Fault, Make, Shortfall, Way, expect, ways
 from tests.faults.mongodb_cases import MONGODB
 from tests.faults.shortfalls import (
     ADDRESS_RULES,
@@ -13,7 +15,7 @@ from tests.faults.shortfalls import (
     LOOK_UP,
     SEARCH,
     SERVERNAME,
-    SPEAKS_FIRST,
+    STRANGER_HEARD,
     UNACCEPTED,
 )
 from tests.faults.socket_faults import makers
@@ -38,7 +40,6 @@ _EXPECTED: dict[str, Expected] = {
     "several that are in no set": expect(Reason.MISCONFIGURED),
     "connection limit": expect(Reason.CLOSED, Reason.SATURATED),
     "stopped by a signal": expect(Reason.TIMEOUT),
-    "killed with -9, back again": expect(Reason.OK),
     **{
         f"{command} {name}": expected
         for command in mongodb_single.COMMANDS
@@ -103,6 +104,7 @@ _EXPECTED: dict[str, Expected] = {
     "closes during ping": expect(Reason.CLOSED),
     "never answers the ping": expect(Reason.TIMEOUT, says="ping"),
     "clear text reached with TLS": expect(Reason.TLS),
+    "TLS alone reached in clear text": expect(Reason.PROTOCOL, Reason.CLOSED),
 }
 _DRIVERS: dict[str, Expected | Shortfall] = {
     "client certificate demanded": expect(Reason.CLOSED, but=[FOREIGN]),
@@ -124,8 +126,8 @@ _DRIVERS: dict[str, Expected | Shortfall] = {
     ),
     "TXT with a forbidden option": expect(Reason.MISCONFIGURED, says="DNS"),
     "nothing listens": expect(Reason.REFUSED, but=[SEARCH]),
-    "answers HTTP": expect(Reason.PROTOCOL),
-    "greets as SSH does": expect(Reason.CLOSED, Reason.PROTOCOL, but=[SPEAKS_FIRST]),
+    "answers HTTP": expect(Reason.CLOSED, Reason.PROTOCOL, but=[STRANGER_HEARD]),
+    "greets as SSH does": expect(Reason.CLOSED, Reason.PROTOCOL, but=[STRANGER_HEARD]),
     "its queue of callers is full": expect(Reason.TIMEOUT, but=[UNACCEPTED]),
     "never answers the ping": expect(Reason.TIMEOUT),
 }
@@ -136,6 +138,7 @@ _MOTOR: dict[str, Expected | Shortfall] = {
     "TXT with a wrong replicaSet": expect(Reason.MISCONFIGURED, says="replicaSet", but=[FOLLOWER]),
     "TXT without authSource": expect(Reason.AUTH, says="authSource", but=[FOLLOWER]),
     "SRV target that is blocked": expect(Reason.TIMEOUT, but=[ADDRESS_RULES, FOLLOWER]),
+    "answers HTTP": expect(Reason.PROTOCOL),
     "greets as SSH does": expect(Reason.PROTOCOL),
     "its queue of callers is full": expect(Reason.TIMEOUT),
 }
@@ -149,6 +152,11 @@ def _row(name: str, make: Make) -> Fault:
         make=make,
         expected=ways(_EXPECTED[name], drivers, _MOTOR.get(name, drivers)),
     )
+
+
+def asked(*those: Way) -> tuple[Fault, ...]:
+    """Take of each row the cells of these ways alone."""
+    return tuple(replace(row, expected={way: row.expected[way] for way in those}) for row in ROWS)
 
 
 ROWS: tuple[Fault, ...] = tuple(_row(name, make) for name, make in _MAKERS.items())

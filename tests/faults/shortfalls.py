@@ -24,7 +24,10 @@ FOREIGN = Shortfall(
     "they take a Redis for a MongoDB that is silent, and a PostgreSQL, or a MongoDB that demands "
     "a client certificate, for one that hangs up"
 )
-SPEAKS_FIRST = Shortfall("PyMongo takes a stranger that speaks first for one that hangs up")
+STRANGER_HEARD = Shortfall(
+    "PyMongo may take a stranger that says something for one that hangs up",
+    frozenset({Promise.ATTEMPTS}),
+)
 SERVERNAME = Shortfall("neither can expect another name than the host's", frozenset({Promise.TEXT}))
 UNACCEPTED = Shortfall(
     "PyMongo leaves a connection that nobody accepts to the garbage collection",
