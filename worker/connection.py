@@ -23,6 +23,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://", re.ASCII)
 _OPTION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _HOST_NAME = re.compile(r"[A-Za-z0-9_.-]{1,253}", re.ASCII)
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9_.-]{1,16})?", re.ASCII)
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\s\ud800-\udfff]")
 _USER_INFO = re.compile(r"(?<=://)[^\s]*@")
 _OPTION_VALUE = re.compile(r"(?<=[?&])([A-Za-z][A-Za-z0-9_.-]*=)[^\s&\"']+")
 _HOST_OPTIONS = frozenset({"host", "hostaddr", "unix_socket_path"})
@@ -33,6 +34,21 @@ _CUT = "\u2026"
 _SAFE = ("", "/", "!'()*")
 """What encoders leave as it is: careful ones, Python's by default, JavaScript's."""
 _URL_SAFE = str.maketrans("+/", "-_")
+
+_HARMLESS_OPTION = re.compile(
+    "appname|application_name|authmechanism|authsource|connecttimeoutms|connect_timeout|db"
+    "|directconnection|loadbalanced|maxpoolsize|minpoolsize|readpreference|replicaset|retryreads"
+    "|retrywrites|serverselectiontimeoutms|sockettimeoutms|ssl|sslmode|tls"
+    "|tlsallowinvalidcertificates|tlsinsecure|w",
+    re.ASCII | re.IGNORECASE,
+)
+_PLAIN_VALUE = re.compile(r"[A-Za-z0-9_.,:%$+/-]*", re.ASCII)
+_APP_NAME = re.compile(r"@[A-Za-z0-9_-]+@", re.ASCII)
+_BLANK = re.compile(
+    r"[\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+)
+_MASKED_HOST = r"([A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?\])(:[0-9]{1,5})?"
+_MASKED_HOSTS = re.compile(f"{_MASKED_HOST}(,{_MASKED_HOST})*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +79,7 @@ def split(text: str) -> ConnectionString:
         raise _unusable(
             "the connection string is no URL: it starts with no scheme such as redis://"
         )
-    if any(ord(c) < ord(" ") or c.isspace() or _is_surrogate(c) for c in text):
+    if _UNPRINTABLE.search(text):
         raise _unusable("the connection string holds white space or control characters")
     rest = text[match.end() :]
     end = min((i for c in "/?#" if (i := rest.find(c)) >= 0), default=len(rest))
@@ -88,10 +104,6 @@ def split(text: str) -> ConnectionString:
         database=_decode(path[1:]) or None,
         options=options,
     )
-
-
-def _is_surrogate(character: str) -> bool:
-    return "\ud800" <= character <= "\udfff"
 
 
 def _decode(text: str) -> str:
@@ -130,6 +142,49 @@ def _option(part: str) -> tuple[str, str]:
     if not _OPTION_NAME.fullmatch(name):
         raise _unusable("the connection string's options are not of the form name=value&name=value")
     return name.lower(), _decode(value)
+
+
+def mask(text: str) -> str:
+    """Show a connection string without its secrets; what may hide one is masked whole.
+
+    The rules stand beside platform.mask_connection_string, which gives the same text.
+    """
+    match = _SCHEME.match(text)
+    if match is None:
+        return MASK
+    whole = f"{match[0]}{MASK}"
+    rest = text[match.end() :]
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    path, question, query = rest[len(authority) :].partition("?")
+    user_info, at, hosts = authority.rpartition("@")
+    if (
+        len(text) > MAX_URL_CHARACTERS
+        or _BLANK.search(text)
+        or "@" in user_info
+        or not _MASKED_HOSTS.fullmatch(hosts)
+        or re.search("[@#&=;:,]", path)
+        or "#" in query
+    ):
+        return whole
+    options = [_mask_option(part) for part in query.split("&") if part]
+    if None in options:
+        return whole
+    user, colon, _ = user_info.partition(":")
+    login = f"{user}{colon and colon + MASK}{at}"
+    return f"{match[0]}{login}{hosts}{path}{question}{'&'.join(filter(None, options))}"
+
+
+def _mask_option(part: str) -> str | None:
+    """Mask one option of a query; None where it may be the end of a user info."""
+    name, equals, value = part.partition("=")
+    is_named = bool(equals) and _OPTION_NAME.fullmatch(name) is not None
+    if is_named and _HARMLESS_OPTION.fullmatch(name) and _PLAIN_VALUE.fullmatch(value):
+        return part
+    if is_named and name.lower() == "appname" and _APP_NAME.fullmatch(value):
+        return part
+    if "@" in part:
+        return None
+    return f"{name}={MASK}" if is_named else MASK
 
 
 def clean(text: str) -> str:

@@ -83,7 +83,7 @@ def configure(level: str, style: Literal["json", "console"], stream: TextIO | No
         if style == "json"
         else structlog.dev.ConsoleRenderer(colors=False)
     )
-    handler = logging.StreamHandler(stream or sys.stdout)
+    handler = _Handler(stream or sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*stamps, structlog.stdlib.add_logger_name],
@@ -106,7 +106,6 @@ def configure(level: str, style: Literal["json", "console"], stream: TextIO | No
     logging.captureWarnings(True)
     structlog.configure(
         processors=[
-            structlog.stdlib.filter_by_level,
             *stamps,
             _mark_ours,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
@@ -115,7 +114,16 @@ def configure(level: str, style: Literal["json", "console"], stream: TextIO | No
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    return _writer(structlog.stdlib.get_logger("worker"))
+    return _writer(structlog.stdlib.get_logger("worker"), _LEVELS[level])
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes lines as long as somebody reads them."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- the library's name
+        """Go on without a log when its reader has left or the disk is full."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 def _drop_record(_: object, __: str, event: EventDict) -> EventDict:
@@ -123,8 +131,11 @@ def _drop_record(_: object, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def _writer(logger: Any) -> Log:
+def _writer(logger: Any, threshold: int) -> Log:
     def write(event: Event, level: Level, message: str, **facts: object) -> None:
+        # Every check says something at debug; structlog needs 12 us to find that nobody listens.
+        if _LEVELS[level] < threshold:
+            return
         getattr(logger, _METHODS.get(level, level))(event.value, message=message, **facts)
 
     return write

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import ssl
 from typing import Any
 
@@ -26,8 +28,10 @@ from worker.probes.mongodb_wire import MAX_QUOTED, read_error
 _UP_BUT_NO_PRIMARY = frozenset({"RSSecondary", "RSArbiter", "RSOther", "RSGhost"})
 _ABSURD_SCRAM = "Server returned an invalid"
 _WRONG_SET = "configured to connect to a replica set"
-_ENDS = frozenset({"connection closed", "connection is already closed"})
+_ENDS = frozenset({"connection closed", "connection is already closed", "connection is closed"})
 _TLS = "SSL handshake failed"
+_SYSTEM_ERROR = re.compile(r"\[Errno (\d{1,3})\]")
+_BAD_CERTIFICATE = re.compile(r"certificate verify failed: ([^(]{1,80}) \(_ssl")
 
 
 def _refusal(error: BaseException) -> Reading | None:
@@ -52,10 +56,17 @@ def _operation(error: BaseException) -> Reading:
 def _reconnect(error: BaseException) -> Reading | None:
     if (read := _refusal(error)) is not None:
         return read
-    # The exception hides the cause of a failed handshake: with TLS even a refused connection is
-    # called one, and a server that hangs up during the handshake leaves nothing but this text.
-    is_plain = not isinstance(error.__cause__, (ssl.SSLError, ConnectionRefusedError, TimeoutError))
-    if _TLS in str(error) and is_plain:
+    if isinstance(error.__cause__, (ssl.SSLError, ConnectionRefusedError, TimeoutError)):
+        return None
+    # PyMongo's monitor strips the cause off (PYTHON-2433), so that the text alone is left of it;
+    # and it calls a handshake failed whatever went wrong, a refused connection included.
+    text = str(error)
+    if (match := _SYSTEM_ERROR.search(text)) and int(match[1]) != errno.ECONNRESET:
+        fault = translate(OSError(int(match[1]), ""), ())
+        return (fault.reason, fault.text) if fault else None
+    if match := _BAD_CERTIFICATE.search(text):
+        return Reason.TLS, f"the certificate is not accepted: {match[1]}"
+    if _TLS in text:
         return Reason.TLS, "the TLS handshake failed"
     return None if error.__cause__ else (Reason.CLOSED, "the server closed the connection")
 
@@ -71,7 +82,7 @@ def _configuration(error: BaseException) -> Reading | None:
 
 def _closed(error: BaseException) -> Reading | None:
     # PyMongo makes an OSError without a number of an end of file.
-    is_end = str(error) in _ENDS
+    is_end = str(error).lower() in _ENDS
     return (Reason.CLOSED, "the server closed the connection") if is_end else None
 
 
