@@ -26,7 +26,7 @@ Scenario = Callable[[Path], Coroutine[Any, Any, Finding]]
 
 SCENARIOS: Mapping[str, Sequence[Scenario]] = {
     "outage": [
-        *(lambda folder, way=way: outage(way, 100, 150, folder) for way in WAYS),  # type: ignore[misc]  # mypy infers no type for a default
+        *(lambda folder, way=way: outage(way, 100, 150, folder) for way in WAYS),
         stuck,
     ],
     "kill": [lambda folder: strike("kill -9", 100, 600, folder)],
