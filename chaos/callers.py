@@ -11,12 +11,11 @@ from pathlib import Path
 import psutil
 
 from chaos.finding import Finding, Losses, percentile
-from chaos.ground import INTERVAL_SECONDS, Rows, Witness, fill, watching
+from chaos.ground import INTERVAL_SECONDS, Rows, Witness, fill, settled, watching
 from testbed.redis import RedisServer
 from testbed.registry import RegistryServer
 from testbed.worker import Worker
 
-SETTLE_SECONDS = 2.5 * INTERVAL_SECONDS
 LATENESS_BOUND_SECONDS = 1.0
 SCRAPE_BOUND_SECONDS = 1.0
 DESCRIPTORS_BOUND = 300
@@ -35,7 +34,7 @@ async def callers(clients: int, rows: int, folder: Path) -> Finding:
         scrapes, descriptors = [], 0
         async with watching(Witness()) as witness:
             witness.follow(worker)
-            await asyncio.sleep(SETTLE_SECONDS)
+            await settled(witness, rows)
             began = time.monotonic()
             for number in range(clients):
                 client = stack.enter_context(socket.create_connection(("127.0.0.1", worker.port)))

@@ -9,14 +9,23 @@ from pathlib import Path
 from urllib.error import HTTPError
 
 from chaos.finding import Finding, Losses, percentile
-from chaos.ground import INTERVAL_SECONDS, Rows, Witness, fetch, fill, longest, reached, watching
+from chaos.ground import (
+    INTERVAL_SECONDS,
+    Rows,
+    Witness,
+    fetch,
+    fill,
+    longest,
+    reached,
+    settled,
+    watching,
+)
 from testbed.outage import Outage
 from testbed.redis import RedisServer
 from testbed.registry import RegistryServer
 from testbed.stuck_worker import BLOCK_AFTER_SECONDS, StuckWorker
 from testbed.worker import Worker
 
-SETTLE_SECONDS = 2.5 * INTERVAL_SECONDS
 RECOVERY_SECONDS = 45.0
 """The longest back-off, then a round of checks."""
 ALIVE_SECONDS = 30.0
@@ -44,7 +53,7 @@ async def outage(way: str, rows: int, seconds: float, folder: Path) -> Finding:
         worker = stack.enter_context(Worker(registry.worker_url, folder))
         async with watching(Witness()) as witness:
             witness.follow(worker)
-            await asyncio.sleep(SETTLE_SECONDS)
+            await settled(witness, rows)
             began = time.monotonic()
             await asyncio.to_thread(away.begin)
             falling.stop()
