@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,14 @@ WITHIN_SECONDS = 20.0
 class Worker:
     """The worker as a process of its own; its log is read from a file."""
 
+    arguments: Sequence[str] = ("-m", "worker", "run")
+
     def __init__(self, url: str, folder: Path, **environment: str) -> None:
         self.port = free_port()
         self.log = folder / f"worker-{self.port}.log"
         self._output = self.log.open("wb")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "worker", "run"],
+            [sys.executable, *self.arguments],
             stdout=self._output,
             stderr=subprocess.STDOUT,
             env={
