@@ -8,25 +8,36 @@ FOR ?= 0
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
 
-.venv/.ready: pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+.venv/.demo: pyproject.toml
+	@sh demo/install.sh python $(PYTHON)
+	@echo "installing what the demo needs into .venv"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[demo]'
 	@touch $@
 
-setup: .venv/.ready  ## make .venv, and install the servers where apt can
-	@sh demo/install-servers.sh
+.venv/.test: .venv/.demo
+	@echo "installing what the tests need into .venv"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[test]'
+	@touch $@
 
-demo: setup  ## watch a real worker check real servers (FOR=20 ends by itself)
+demo-servers:
+	@sh demo/install.sh demo
+
+test-servers:
+	@sh demo/install.sh tests
+
+setup: test-servers .venv/.test  ## make .venv with all that the other targets need, and the servers where apt can
+
+demo: demo-servers .venv/.demo  ## watch a real worker check real servers (FOR=20 ends by itself)
 	@$(BIN)/python -m demo --seconds $(FOR)
 
 test: setup  ## run every test
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 bench: setup  ## what a check costs, side by side with others (SCALE=1: large fleets)
 	@$(BIN)/python -m bench $(if $(SCALE),--scale)
 
-lint: .venv/.ready  ## formatting, ruff, mypy strict, import contracts
+lint: .venv/.test  ## formatting, ruff, mypy strict, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -37,4 +48,4 @@ check: lint test  ## everything that must be green at every commit
 clean:  ## remove what the other targets made
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
 
-.PHONY: help setup demo test bench lint check clean
+.PHONY: help demo-servers test-servers setup demo test bench lint check clean

@@ -212,18 +212,20 @@ class MisbehavingServer:
 class FullBacklog:
     """A port on loopback whose queue of callers is full: the kernel drops whoever knocks."""
 
-    host = "127.0.0.1"
-
-    def __init__(self) -> None:
-        self.port = free_port()
+    def __init__(self, host: str = "127.0.0.1", port: int | None = None) -> None:
+        """Take an address of either family, and a free port where none is named."""
+        self.host = host
+        self._own_port = free_port() if port is None else None
+        self.port = port or self._own_port or 0
+        self._family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._sockets = ExitStack()
 
     def __enter__(self) -> Self:
-        listener = self._sockets.enter_context(socket.socket())
+        listener = self._sockets.enter_context(socket.socket(self._family))
         listener.bind((self.host, self.port))
         listener.listen(0)
         for _ in range(_BACKLOG_FILLERS):
-            filler = self._sockets.enter_context(socket.socket())
+            filler = self._sockets.enter_context(socket.socket(self._family))
             filler.setblocking(False)
             filler.connect_ex((self.host, self.port))
         return self
@@ -235,4 +237,5 @@ class FullBacklog:
         trace: TracebackType | None,
     ) -> None:
         self._sockets.close()
-        release_port(self.port)
+        if self._own_port is not None:
+            release_port(self._own_port)

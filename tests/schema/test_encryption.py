@@ -92,7 +92,7 @@ async def test_without_a_salt_nothing_is_taken(
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"type": "mysql"}, {"status": "bogus"}, {"name": None}, {"project_id": uuid4()}],
+    [{"type": "mysql"}, {"status": "bogus"}, {"name": None}, {"project_id": UUID(int=0)}],
     ids=str,
 )
 async def test_no_error_of_a_constraint_shows_clear_text(

@@ -213,17 +213,10 @@ class RedisProbe:
                     _check(await connection.read_line(), b"+PONG")
                 return Answer(watch.phases)
         except TimeoutError:
-            raise _late(plan, watch.current) from None
-
-
-def _late(plan: RedisPlan, phase: Phase | None) -> ProbeError:
-    if phase is Phase.PING:
-        return ProbeError(
-            Reason.TIMEOUT, f"PING not answered within {plan.command_timeout * 1000:.0f} ms"
-        )
-    reason = Reason.DNS if phase is Phase.DNS else Reason.TIMEOUT
-    where = f" (in {phase})" if phase else ""
-    return ProbeError(reason, f"not connected within {plan.connect_timeout * 1000:.0f} ms{where}")
+            if watch.current is not Phase.PING:
+                raise self._network.too_late(watch, plan.connect_timeout) from None
+            text = f"PING not answered within {plan.command_timeout * 1000:.0f} ms"
+            raise ProbeError(Reason.TIMEOUT, text) from None
 
 
 async def _sign_in(connection: Connection, plan: RedisPlan) -> None:

@@ -65,7 +65,7 @@ def _reconnect(error: BaseException) -> Reading | None:
         fault = translate(OSError(int(match[1]), ""), ())
         return (fault.reason, fault.text) if fault else None
     if match := _BAD_CERTIFICATE.search(text):
-        return Reason.TLS, clean(f"the certificate is not accepted: {match[1]}")
+        return Reason.TLS, f"the certificate is not accepted: {match[1]}"
     if _TLS in text:
         return Reason.TLS, "the TLS handshake failed"
     return None if error.__cause__ else (Reason.CLOSED, "the server closed the connection")

@@ -1,0 +1,81 @@
+"""What the registry's driver raises, and what it means for us."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import asyncpg
+
+from worker.connection import scrub
+from worker.errors import (
+    RegistryRefusedError,
+    RegistryUnavailableError,
+    SchemaError,
+    WorkerError,
+    translate,
+)
+
+_REFUSALS = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.UndefinedObjectError,
+    asyncpg.ClientConfigurationError,
+)
+"""The last two are options of the URL that the server or the client does not know."""
+_NO_SCHEMA = (
+    asyncpg.UndefinedFunctionError,
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.UndefinedTableError,
+)
+_WORDS: tuple[tuple[type[BaseException], str], ...] = (
+    (TimeoutError, "it did not answer within REGISTRY_TIMEOUT_SECONDS"),
+    (asyncpg.ConnectionDoesNotExistError, "it closed the connection"),
+    (asyncpg.ReadOnlySQLTransactionError, "it is read-only"),
+    (asyncpg.InternalClientError, "what answers there does not speak as PostgreSQL does"),
+)
+TROUBLE = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what it calls a peer that does not speak PostgreSQL's protocol
+    WorkerError,
+)
+"""What a call to a registry that is in trouble may raise."""
+BAD_DATA = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.UntranslatableCharacterError,
+    asyncpg.CharacterNotInRepertoireError,
+    UnicodeError,
+)
+"""What the registry says of arguments that it cannot take."""
+
+
+def read_fault(error: BaseException, secrets: Sequence[str]) -> WorkerError:
+    """Say in one line what is wrong with the registry; the words hold no secret."""
+    if isinstance(error, WorkerError):
+        return error
+    words = scrub(str(error), secrets).partition("\n")[0]  # asyncpg quotes options of DATABASE_URL
+    if isinstance(error, _REFUSALS):
+        return RegistryRefusedError(
+            f"the registry refuses us: {words}; check the role, password, database and options of "
+            "DATABASE_URL, and that the role is a member of platform_health_worker"
+        )
+    if isinstance(error, _NO_SCHEMA):
+        return SchemaError(
+            "the registry has no health worker schema, or an older one: "
+            "run `health-worker schema apply`"
+        )
+    if isinstance(error, ConnectionError) and "SSL upgrade" in words:
+        return RegistryRefusedError("the registry speaks no TLS, but sslmode demands it")
+    return RegistryUnavailableError(_passing(error) or f"{type(error).__name__}: {words}")
+
+
+def _passing(error: BaseException) -> str | None:
+    """Say in our own words what may pass by itself."""
+    for kind, words in _WORDS:
+        if isinstance(error, kind):
+            return words
+    known = translate(error, ()) if isinstance(error, OSError) else None
+    return known.text if known else None
