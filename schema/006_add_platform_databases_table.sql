@@ -1,6 +1,8 @@
 \set ON_ERROR_STOP on
 -- The registry: one row a database, its connection string encrypted, its health in three columns.
 BEGIN;
+-- From here on, nothing that others made in a schema of the caller's search_path can be called.
+set local search_path = pg_catalog, pg_temp;
 do $$ begin perform pg_advisory_xact_lock(hashtextextended('platform.databases migrations', 0)); end $$;
 
 do $$
@@ -15,7 +17,10 @@ begin
   if not exists (select from pg_roles where rolname = 'platform_databases_reader') then
     create role platform_databases_reader nologin;
   end if;
-exception when duplicate_object or unique_violation then null;
+exception
+  when duplicate_object or unique_violation then null;  -- made just now for another database
+  when insufficient_privilege then
+    raise exception 'you may not create roles: have "create role platform_databases_reader nologin" run first';
 end $$;
 
 create table if not exists platform.databases (
@@ -63,7 +68,8 @@ create table if not exists platform.database_salts (
 );
 revoke all on platform.databases, platform.database_salts from public;
 
--- pgcrypto is called by the schema it is found in, so the functions that use it are written here.
+-- pgcrypto is called by the schema it is found in, so the functions that use it are written here; with
+-- its exact argument types, so that no function of the same name in that schema fits better.
 do $migration$
 declare
   crypto text := (select quote_ident(n.nspname) from pg_extension e
@@ -80,8 +86,8 @@ begin
     returns bytea language sql volatile security definer set search_path = pg_catalog, pg_temp as $f$
       select uuid_send(s.version) || %1$s.pgp_sym_encrypt(
         clear,
-        encode(%1$s.hmac(uuid_send(project), s.salt, 'sha256'), 'hex'),
-        'cipher-algo=aes256, s2k-mode=1')
+        encode(%1$s.hmac(uuid_send(project), s.salt, 'sha256'::text), 'hex'),
+        'cipher-algo=aes256, s2k-mode=1'::text)
       from platform.database_salts s order by s.created_at desc, s.version limit 1
     $f$ $body$, crypto);
 
@@ -90,20 +96,36 @@ begin
     returns text language sql stable security definer set search_path = pg_catalog, pg_temp as $f$
       select %1$s.pgp_sym_decrypt(
         substr(sealed, 17),
-        encode(%1$s.hmac(uuid_send(project), s.salt, 'sha256'), 'hex'))
+        encode(%1$s.hmac(uuid_send(project), s.salt, 'sha256'::text), 'hex'))
       from platform.database_salts s where uuid_send(s.version) = substr(sealed, 1, 16)
     $f$ $body$, crypto);
+
+  -- Null where the ciphertext does not decrypt: it fails for its row alone. Within the block an SQL
+  -- function would be planned anew at every call, 70 us: so the key is made in front of it.
+  execute format($body$
+    create or replace function platform.try_open_connection_string(project uuid, sealed bytea)
+    returns text language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $f$
+    declare
+      key text := (
+        select encode(%1$s.hmac(uuid_send(project), s.salt, 'sha256'::text), 'hex')
+        from platform.database_salts s where uuid_send(s.version) = substr(sealed, 1, 16));
+    begin
+      return %1$s.pgp_sym_decrypt(substr(sealed, 17), key);
+    exception when others then
+      return null;
+    end $f$ $body$, crypto);
 end $migration$;
 
 -- The mask, the same as worker.connection.mask; both run the cases of tests/schema/mask_cases.json:
 --   1. text without `scheme://` (a letter, then letters, digits, + . -) becomes `***`;
 --   2. authority = up to the first of / ? #; its user info ends at the last @;
---   3. where the user info holds an @, where a # or a @ stands behind the authority (in a value
---      of a harmless option an @ is fine if the authority has one), or where a blank or control
---      character stands anywhere: `scheme://***`;
+--   3. `scheme://***` where the rest is no URL, or may be a password that is not percent-encoded:
+--      longer than 16384 characters, a blank or control character, @ in the user info, hosts that
+--      are not host[:port],..., one of @ # & = ; : , in the path, # in the query, @ in the query
+--      (but for appname=@name@, which ends no user info);
 --   4. a password (behind the first : of the user info) becomes ***;
---   5. in the query every option keeps its name; a value keeps standing if the name is harmless,
---      else it becomes ***; a part without = becomes ***.
+--   5. in the query every option keeps its name; a value keeps standing if the name is harmless
+--      and the value plain, else it becomes ***; a part without = becomes ***.
 create or replace function platform.mask_connection_string(clear text)
 returns text language plpgsql immutable set search_path = pg_catalog, pg_temp as $f$
 declare
@@ -112,6 +134,9 @@ declare
     'connect_timeout', 'db', 'directconnection', 'loadbalanced', 'maxpoolsize', 'minpoolsize',
     'readpreference', 'replicaset', 'retryreads', 'retrywrites', 'serverselectiontimeoutms',
     'sockettimeoutms', 'ssl', 'sslmode', 'tls', 'tlsallowinvalidcertificates', 'tlsinsecure', 'w'];
+  blanks constant text :=
+    '[\u0001-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]';
+  host constant text := '([A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?\])(:[0-9]{1,5})?';
   scheme text := substring(clear from '^([A-Za-z][A-Za-z0-9+.-]*)://');
   rest text;
   authority text;
@@ -119,10 +144,12 @@ declare
   path text;
   query text;
   options text;
+  name text;
   part text;
 begin
   if clear is null then return null; end if;
   if scheme is null then return '***'; end if;
+  if length(clear) > 16384 then return scheme || '://***'; end if;
   rest := substr(clear, length(scheme) + 4);
   authority := substring(rest from '^[^/?#]*');
   path := substring(substr(rest, length(authority) + 1) from '^[^?]*');
@@ -131,16 +158,19 @@ begin
     user_info := substring(authority from '^(.*)@[^@]*$');
     authority := substr(authority, length(user_info) + 2);
   end if;
-  if clear ~ '[[:cntrl:][:space:]]' or strpos(user_info, '@') > 0
-     or path ~ '[@#]' or query like '%#%' or (user_info is null and query like '%@%') then
+  if clear ~ blanks or strpos(user_info, '@') > 0
+     or authority !~ ('^' || host || '(,' || host || ')*$')
+     or path ~ '[@#&=;:,]' or query like '%#%' then
     return scheme || '://***';
   end if;
   foreach part in array string_to_array(query, '&') loop
-    if lower(split_part(part, '=', 1)) = any (harmless) and position('=' in part) > 0 then
+    name := lower(substring(part from '^([A-Za-z][A-Za-z0-9_.-]{0,63})=') collate "C");
+    if name = any (harmless) and part ~ '^[^=]+=[A-Za-z0-9_.,:%$+/-]*$'
+       or name = 'appname' and part ~ '^[^=]+=@[A-Za-z0-9_.-]+@$' then
       options := concat_ws('&', options, part);
     elsif part like '%@%' then
       return scheme || '://***';
-    elsif part ~ '^[A-Za-z][A-Za-z0-9_.-]{0,63}=' then
+    elsif name is not null then
       options := concat_ws('&', options, split_part(part, '=', 1) || '=***');
     elsif part <> '' then
       options := concat_ws('&', options, '***');
@@ -178,57 +208,51 @@ $f$;
 create or replace function platform.encrypt_database_connection_string()
 returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $f$
 declare
-  offered text[];
   clear text;
   parts_changed boolean;
 begin
   if tg_op = 'INSERT' then
     perform set_config('platform.sealed', '', true);
-    if new.connection_string_encrypted is not null and (new.connection_string is null
-       or new.connection_string like '%***%') then
+    if new.connection_string_encrypted is not null and new.connection_string like '%***%' then
       new.password := case when new.password is not null then '***' end;
       return new;  -- a restore brings ciphertext and mask
     end if;
-    new.connection_string_encrypted := null;
-    if new.connection_string is null and new.host is not null then
-      new.connection_string := platform.build_connection_string(
-        new.type, new.username, new.password, new.host, new.port, new.database);
-    end if;
-    if new.connection_string like '%***%' then
+    if new.connection_string like '%***%'
+       or (new.connection_string is null and new.password = '***') then
       raise exception using errcode = '22023',
-        message = 'the connection string holds a masked part: give the whole one';
+        message = 'the connection string or password holds a masked part: give the whole one';
+    elsif new.connection_string is null and new.connection_string_encrypted is not null then
+      raise exception using errcode = '22023',
+        message = 'a ciphertext comes with its mask: give connection_string, too';
+    elsif new.connection_string is null and new.host is null and new.password is not null then
+      raise exception using errcode = '22023',
+        message = 'a password without a host or a connection string cannot be kept';
     end if;
-    if new.connection_string is not null then
-      clear := new.connection_string;
-      new.connection_string_encrypted := platform.seal_connection_string(new.project_id, clear);
-      new.connection_string := platform.mask_connection_string(clear);
-      -- An upsert reaches the update trigger with `excluded` masked: this is what it masked.
-      perform set_config('platform.sealed', array[new.connection_string, new.project_id::text,
-        encode(new.connection_string_encrypted, 'hex')]::text, true);
-    end if;
-    new.password := case when new.password is not null then '***' end;
-    return new;
-  end if;
-
-  new.connection_string_encrypted := old.connection_string_encrypted;
-  parts_changed := (new.host, new.port, new.database, new.username)
-      is distinct from (old.host, old.port, old.database, old.username)
-    or (new.password is distinct from old.password and new.password is distinct from '***');
-  if new.connection_string is null then
-    if old.connection_string is not null then
-      new.connection_string_encrypted := null;
-    elsif parts_changed and new.password = '***' then
-      raise exception using errcode = '22023', message =
-        'the password holds a masked part: give the whole one';
-    elsif parts_changed and new.host is not null then
-      clear := platform.build_connection_string(
-        new.type, new.username, new.password, new.host, new.port, new.database);
-    end if;
+    clear := coalesce(new.connection_string, platform.build_connection_string(
+      new.type, new.username, new.password, new.host, new.port, new.database));
+    new.connection_string_encrypted := null;
   else
-    offered := nullif(current_setting('platform.sealed', true), '')::text[];
-    if offered[1] = new.connection_string then
-      clear := platform.open_connection_string(offered[2]::uuid, decode(offered[3], 'hex'));
-      perform set_config('platform.sealed', '', true);
+    if new.connection_string_encrypted is distinct from old.connection_string_encrypted then
+      raise exception using errcode = '22023',
+        message = 'connection_string_encrypted follows the connection string: change that';
+    end if;
+    parts_changed := (new.host, new.port, new.database, new.username, new.password)
+      is distinct from (old.host, old.port, old.database, old.username, old.password);
+    if new.connection_string is null then
+      new.connection_string_encrypted := null;
+      if old.connection_string is not null and (new.host is null or not parts_changed) then
+        new.password := nullif(new.password, '***');
+      end if;
+      if new.host is null and new.password <> '***' then
+        raise exception using errcode = '22023',
+          message = 'a password without a host or a connection string cannot be kept';
+      elsif parts_changed and new.password = '***' then
+        raise exception using errcode = '22023',
+          message = 'the password holds a masked part: give the whole one';
+      elsif parts_changed then
+        clear := platform.build_connection_string(
+          new.type, new.username, new.password, new.host, new.port, new.database);
+      end if;
     elsif new.connection_string is distinct from old.connection_string then
       if new.connection_string like '%***%' then
         raise exception using errcode = '22023',
@@ -238,37 +262,36 @@ begin
     elsif parts_changed then
       raise exception using errcode = '22023', message =
         'host, port, database, username and password follow the connection string: change that';
+    elsif new.project_id is distinct from old.project_id then
+      clear := platform.try_open_connection_string(
+        old.project_id, old.connection_string_encrypted);
+      if clear is null and old.connection_string_encrypted is not null then
+        raise exception using errcode = '22023', message =
+          'the stored connection string does not decrypt: give a new one to move the database';
+      end if;
     end if;
-  end if;
-  if clear is null and new.project_id is distinct from old.project_id
-     and old.connection_string_encrypted is not null and new.connection_string is not null then
-    clear := platform.try_open_connection_string(old.project_id, old.connection_string_encrypted);
-    if clear is null then
-      raise exception using errcode = '22023', message =
-        'the stored connection string does not decrypt: give a new one to move the database';
+    if clear is not null and new.project_id is not distinct from old.project_id
+       and clear = platform.try_open_connection_string(
+         old.project_id, old.connection_string_encrypted) then
+      new.connection_string := platform.mask_connection_string(clear);
+      clear := null;  -- the same secret keeps its ciphertext: nothing was edited
     end if;
   end if;
   if clear is not null then
-    if old.connection_string_encrypted is not null and new.project_id = old.project_id
-       and clear = platform.try_open_connection_string(
-         old.project_id, old.connection_string_encrypted) then
-      new.connection_string_encrypted := old.connection_string_encrypted;
-    else
-      new.connection_string_encrypted := platform.seal_connection_string(new.project_id, clear);
+    new.connection_string_encrypted := platform.seal_connection_string(new.project_id, clear);
+    if new.connection_string_encrypted is null and new.project_id is not null then
+      raise exception 'platform.database_salts is empty: restore it, or apply 006 again';
     end if;
     new.connection_string := platform.mask_connection_string(clear);
+    if tg_op = 'INSERT' then
+      -- An upsert reaches the update triggers with `excluded` masked: this is what it masked.
+      perform set_config('platform.sealed', array[new.connection_string, new.project_id::text,
+        encode(new.connection_string_encrypted, 'hex'), new.id::text,
+        (new.password is not null)::text]::text, true);
+    end if;
   end if;
   new.password := case when new.password is not null then '***' end;
   return new;
-end $f$;
-
--- Null where the ciphertext does not decrypt: it fails for its row alone.
-create or replace function platform.try_open_connection_string(project uuid, sealed bytea)
-returns text language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $f$
-begin
-  return platform.open_connection_string(project, sealed);
-exception when others then
-  return null;
 end $f$;
 
 create or replace function platform.decrypt_database_connection_string(database_id uuid)
@@ -288,6 +311,39 @@ create or replace trigger encrypt_database_connection_string_trigger
   before insert or update of connection_string, connection_string_encrypted, project_id, type,
     host, port, database, username, password on platform.databases
   for each row execute function platform.encrypt_database_connection_string();
+
+-- In an upsert, `excluded` holds what the insert trigger has masked. Where connection_string is set
+-- from it, the clear text is put back for the encrypt trigger, which fires later: names decide the
+-- order. A password that is set alone would be lost, so it is refused.
+create or replace function platform.take_upserted_secret()
+returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $f$
+declare
+  sealed text[] := nullif(current_setting('platform.sealed', true), '')::text[];
+begin
+  -- Not what another row of the same statement (MERGE, WITH) has inserted.
+  if sealed is null or (sealed[4]::uuid <> old.id
+      and exists (select from platform.databases d where d.id = sealed[4]::uuid)) then
+    return new;
+  elsif tg_argv[0] = 'password' and new.password = '***' and sealed[5]::boolean then
+    raise exception using errcode = '22023', message =
+      'the password is part of the connection string: set connection_string = excluded.connection_string';
+  elsif tg_argv[0] = 'connection_string' and sealed[1] = new.connection_string then
+    new.connection_string := platform.open_connection_string(
+      sealed[2]::uuid, decode(sealed[3], 'hex'));
+    if new.connection_string_encrypted = decode(sealed[3], 'hex') then
+      new.connection_string_encrypted := old.connection_string_encrypted;
+    end if;
+    perform set_config('platform.sealed', '', true);
+  end if;
+  return new;
+end $f$;
+
+create or replace trigger a_upserted_connection_string_trigger
+  before update of connection_string on platform.databases
+  for each row execute function platform.take_upserted_secret('connection_string');
+create or replace trigger b_upserted_password_trigger
+  before update of password on platform.databases
+  for each row execute function platform.take_upserted_secret('password');
 
 -- What an insert leaves for its own upsert must not reach a later statement.
 create or replace function platform.forget_sealed_connection_string()
@@ -324,7 +380,8 @@ begin
   where d.id = database_id
     and (d.last_health_check_at is null or d.last_health_check_at > now()
          or d.last_health_check_at < checked_at);
-  return found or exists (select from platform.databases d where d.id = database_id);
+  if found then return true; end if;
+  return exists (select from platform.databases d where d.id = database_id);
 end $f$;
 
 create or replace function platform.update_database_health(
@@ -343,9 +400,12 @@ begin
   return found;
 end $f$;
 
--- Built-in functions alone: whoever reads a view needs the right to call what it calls.
+-- Built-in functions alone: whoever reads a view needs the right to call what it calls. A host or
+-- database that may be a pasted URL is not shown.
 create or replace view platform.databases_safe as
-select d.id, d.project_id, d.name, d.type, d.host, d.port, d.database, d.ssl_enabled,
+select d.id, d.project_id, d.name, d.type,
+  case when d.host !~ '[@/?#=;&[:space:]]' then d.host end as host, d.port,
+  case when d.database !~ '[@/?#=;&[:space:]]' then d.database end as database, d.ssl_enabled,
   (select coalesce(jsonb_object_agg(key, value), '{}')
    from jsonb_each(case when jsonb_typeof(d.config) = 'object' then d.config else '{}' end)
    where key in ('authSource', 'minPoolSize', 'maxPoolSize', 'db', 'serverSelectionTimeoutMS',
@@ -380,16 +440,26 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $f
   order by name
 $f$;
 
-do $$
-declare f regprocedure;
-begin
-  for f in select oid::regprocedure from pg_proc where pronamespace = 'platform'::regnamespace loop
-    execute format('revoke all on function %s from public', f);
-  end loop;
-end $$;
+revoke all on function
+  platform.seal_connection_string(uuid, text),
+  platform.open_connection_string(uuid, bytea),
+  platform.try_open_connection_string(uuid, bytea),
+  platform.mask_connection_string(text),
+  platform.percent_encode(text),
+  platform.build_connection_string(text, text, text, text, integer, text),
+  platform.encrypt_database_connection_string(),
+  platform.take_upserted_secret(),
+  platform.forget_sealed_connection_string(),
+  platform.touch_database_updated_at(),
+  platform.decrypt_database_connection_string(uuid),
+  platform.get_project_databases(uuid, text),
+  platform.update_database_health(uuid, text, text),
+  platform.update_database_health(uuid, text, text, timestamptz)
+  from public;
 grant usage on schema platform to public;
 grant select on platform.databases_safe to public;
 grant select on platform.databases_with_connection_strings to platform_databases_reader;
 grant execute on function platform.decrypt_database_connection_string(uuid),
-  platform.try_open_connection_string(uuid, bytea), platform.get_project_databases(uuid, text) to platform_databases_reader;
+  platform.try_open_connection_string(uuid, bytea), platform.get_project_databases(uuid, text)
+  to platform_databases_reader;
 COMMIT;

@@ -1,6 +1,8 @@
 \set ON_ERROR_STOP on
 -- What scheduling, replicas and history need, kept out of the wide table.
 BEGIN;
+-- From here on, nothing that others made in a schema of the caller's search_path can be called.
+set local search_path = pg_catalog, pg_temp;
 do $$ begin perform pg_advisory_xact_lock(hashtextextended('platform.databases migrations', 0)); end $$;
 
 do $$
@@ -11,7 +13,10 @@ begin
   if not exists (select from pg_roles where rolname = 'platform_health_worker') then
     create role platform_health_worker nologin;
   end if;
-exception when duplicate_object or unique_violation then null;
+exception
+  when duplicate_object or unique_violation then null;  -- made just now for another database
+  when insufficient_privilege then
+    raise exception 'you may not create roles: have "create role platform_health_worker nologin" run first';
 end $$;
 
 -- due_at is infinity while the row is not active: it then costs the claim nothing.
@@ -47,7 +52,9 @@ create index if not exists idx_database_health_changes_unannounced
 revoke all on platform.database_schedules, platform.database_health_changes from public;
 
 insert into platform.database_schedules (database_id, due_at)
-select id, case when status = 'active' then now() else 'infinity' end from platform.databases
+select d.id, case when d.status = 'active' then now() else 'infinity' end
+from platform.databases d
+where not exists (select from platform.database_schedules s where s.database_id = d.id)
 on conflict do nothing;
 
 create or replace function platform.schedule_inserted_database()
@@ -62,6 +69,25 @@ create or replace trigger schedule_inserted_database_trigger
   after insert on platform.databases
   for each row execute function platform.schedule_inserted_database();
 
+-- A data-only restore brings schedules of databases that the trigger above has just scheduled.
+create or replace function platform.keep_restored_schedule()
+returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $f$
+begin
+  update platform.database_schedules s
+  set due_at = new.due_at, leased_until = new.leased_until, spread = new.spread, slow = new.slow,
+      last_reason = new.last_reason, latency_seconds = new.latency_seconds,
+      interval_seconds = new.interval_seconds, revision = new.revision
+  where s.database_id = new.database_id and new.revision >= s.revision
+    and (new.revision > 1 or new.last_reason is not null);
+  if exists (select from platform.database_schedules s where s.database_id = new.database_id) then
+    return null;
+  end if;
+  return new;
+end $f$;
+create or replace trigger keep_restored_schedule_trigger
+  before insert on platform.database_schedules
+  for each row when (pg_trigger_depth() = 0) execute function platform.keep_restored_schedule();
+
 create or replace function platform.schedule_edited_database()
 returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $f$
 declare
@@ -73,7 +99,7 @@ begin
   insert into platform.database_schedules as s (database_id, due_at)
   values (new.id, case when new.status = 'active' then now() else 'infinity' end)
   on conflict (database_id) do update
-  set due_at = excluded.due_at, leased_until = null, spread = true,
+  set due_at = excluded.due_at, leased_until = null, spread = true, slow = s.slow and not is_edited,
       revision = s.revision + case when is_edited then 1 else 0 end
   where is_edited or (new.status = 'active') is distinct from (old.status = 'active');
   return null;
@@ -83,13 +109,16 @@ create or replace trigger schedule_edited_database_trigger
     project_id, status, host, port, database, username, password on platform.databases
   for each row execute function platform.schedule_edited_database();
 
--- Fires after the encrypt trigger: names decide the order.
+-- Fires after the encrypt trigger: names decide the order. Moving to another project encrypts anew.
 create or replace function platform.forget_health_of_edited_database()
-returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $f$
+returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $f$
 begin
-  if (new.connection_string_encrypted, new.type, new.ssl_enabled)
-     is distinct from (old.connection_string_encrypted, old.type, old.ssl_enabled)
-     and new.project_id = old.project_id then
+  if (new.type, new.ssl_enabled) is distinct from (old.type, old.ssl_enabled)
+     or new.connection_string_encrypted is distinct from old.connection_string_encrypted
+     and (new.project_id = old.project_id
+          or platform.try_open_connection_string(new.project_id, new.connection_string_encrypted)
+          is distinct from
+          platform.try_open_connection_string(old.project_id, old.connection_string_encrypted)) then
     new.health_check_status := 'unknown';
     new.health_check_error := null;
   end if;
@@ -109,33 +138,44 @@ returns table (next_after uuid, registry_now timestamptz)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
 declare
   looked_at uuid[];
+  stray uuid[];
 begin
   looked_at := array(
     select d.id from platform.databases d
     where d.id > coalesce(after, '00000000-0000-0000-0000-000000000000')
     order by d.id limit batch);
+  -- Here and below, rows that an open transaction holds wait for the next round.
   insert into platform.database_schedules (database_id, due_at)
   select d.id, now() from platform.databases d
   where d.id = any (looked_at) and d.status = 'active'
     and not exists (select from platform.database_schedules s where s.database_id = d.id)
+  for no key update skip locked
   on conflict do nothing;
+  stray := array(
+    select s.database_id from platform.database_schedules s
+    join platform.databases d on d.id = s.database_id and d.status = 'active'
+    where s.database_id = any (looked_at)
+      and s.due_at > now() + lease + 1.5 * make_interval(secs => coalesce(s.interval_seconds, 0))
+    for update of s skip locked);
+  if expected_now > now() + interval '10 seconds' then
+    stray := stray || array(
+      select s.database_id from platform.database_schedules s
+      join platform.databases d on d.id = s.database_id and d.status = 'active'
+      where s.due_at > now() + lease + 1.5 * make_interval(secs => coalesce(s.interval_seconds, 0))
+      for update of s skip locked);
+  end if;
   update platform.database_schedules s
   set due_at = now() + random() * make_interval(secs => coalesce(s.interval_seconds, 0)),
       leased_until = null
-  from platform.databases d
-  where s.database_id = any (looked_at) and d.id = s.database_id and d.status = 'active'
-    and s.due_at > now() + lease + 1.5 * make_interval(secs => coalesce(s.interval_seconds, 0));
-  if expected_now > now() + interval '10 seconds' then
-    update platform.database_schedules s
-    set due_at = now() + random() * make_interval(secs => coalesce(s.interval_seconds, 0)),
-        leased_until = null
-    from platform.databases d
-    where d.id = s.database_id and d.status = 'active'
-      and s.due_at > now() + lease + 1.5 * make_interval(secs => coalesce(s.interval_seconds, 0));
-  elsif expected_now < now() - interval '10 seconds' then
+  where s.database_id = any (stray);
+  if expected_now < now() - interval '10 seconds' then
+    stray := array(
+      select s.database_id from platform.database_schedules s
+      where s.due_at between expected_now and now() - interval '5 seconds'
+      for update skip locked);
     update platform.database_schedules s
     set due_at = now() + random() * make_interval(secs => coalesce(s.interval_seconds, 0))
-    where s.due_at between expected_now and now() - interval '5 seconds';
+    where s.database_id = any (stray);
   end if;
   return query select
     case when cardinality(looked_at) = batch then looked_at[batch] end, now();
@@ -203,6 +243,8 @@ begin
   insert into platform.database_schedules (database_id)
   select d.id from platform.databases d
   where d.status = 'active' and (ids is null or d.id = any (ids))
+    and not exists (select from platform.database_schedules s where s.database_id = d.id)
+  for no key update skip locked
   on conflict do nothing;
   free := array(
     select s.database_id from platform.database_schedules s
@@ -236,9 +278,18 @@ returns table (database_id uuid, outcome text, change_id bigint, previous text,
   next_due timestamptz)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
 declare
-  ids uuid[] := array(
+  asked uuid[] := array(
     select distinct (r ->> 'database_id')::uuid from jsonb_array_elements(results) r);
+  gone uuid[];
+  ids uuid[];
 begin
+  -- By a statement of its own, so that the next one sees every edit made before the lock.
+  ids := array(
+    select d.id from platform.databases d where d.id = any (asked) order by d.id
+    for no key update skip locked);
+  -- By id, too: within the next statement this would read the whole table.
+  gone := array(
+    select unnest(asked) except select d.id from platform.databases d where d.id = any (asked));
   return query
   with given as materialized (
     select distinct on (r.database_id) r.*
@@ -249,24 +300,24 @@ begin
       with ordinality as r
     order by r.database_id, r.ordinality desc
   ), locked as materialized (
-    select d.id, d.health_check_status as previous, d.status = 'active' as is_active
-    from platform.databases d where d.id = any (ids) order by d.id
-    for no key update skip locked
+    select d.id, d.health_check_status as previous, d.status = 'active' as is_active,
+      d.last_health_check_at as checked_at
+    from platform.databases d where d.id = any (ids)
   ), scheduled as materialized (
     select s.* from platform.database_schedules s where s.database_id = any (ids)
   ), judged as materialized (
     select g.*, l.previous,
+      coalesce(l.checked_at < g.checked_at or l.checked_at > now(), true) as is_newer,
       case when l.id is null then 'gone' when not l.is_active then 'gone'
            when s.revision <> g.revision then 'edited' else 'recorded' end as outcome
     from given g
     left join locked l on l.id = g.database_id
     left join scheduled s on s.database_id = g.database_id
-    where l.id is not null
-      or not exists (select from platform.databases d where d.id = g.database_id)
+    where l.id is not null or g.database_id = any (gone)
   ), written as materialized (
     select j.database_id, j.previous, j.status, j.reason, j.error, j.checked_at,
       platform.update_database_health(j.database_id, j.status, j.error, j.checked_at)
-    from judged j where j.outcome = 'recorded' and j.status is not null
+    from judged j where j.outcome = 'recorded' and j.is_newer and j.status is not null
   ), changed as (
     insert into platform.database_health_changes
       (database_id, from_status, to_status, reason, error, at)
@@ -275,21 +326,23 @@ begin
     returning database_health_changes.database_id, database_health_changes.change_id
   ), rescheduled as (
     update platform.database_schedules s
-    set last_reason = j.reason, latency_seconds = j.latency_seconds,
+    set last_reason = case when j.is_newer then j.reason else s.last_reason end,
+        latency_seconds = case when j.is_newer then j.latency_seconds else s.latency_seconds end,
         interval_seconds = j.interval_seconds,
-        slow = j.reason in ('timeout', 'dns', 'unreachable'),
-        due_at = case when mine.is_mine then mine.next_due else s.due_at end,
-        leased_until = case when mine.is_mine then null else s.leased_until end,
-        spread = case when mine.is_mine then false else s.spread end
+        slow = case when j.is_newer then j.reason in ('timeout', 'dns', 'unreachable')
+          else s.slow end,
+        (due_at, leased_until, spread) = (
+          select case
+              when not lease.is_mine then s.due_at
+              else least(now() + 1.5 * make_interval(secs => j.interval_seconds), greatest(now(),
+                case when s.spread
+                     then j.started_at + (0.5 + random()) * make_interval(secs => j.interval_seconds)
+                     else j.slot + make_interval(secs => j.interval_seconds) end)) end,
+            case when not lease.is_mine then s.leased_until end,
+            s.spread and not lease.is_mine
+          from (select s.leased_until is not distinct from j.leased_until
+            or (s.due_at <= now() and coalesce(s.leased_until <= now(), true)) as is_mine) lease)
     from judged j
-    join scheduled before on before.database_id = j.database_id
-    cross join lateral (select
-      before.leased_until is not distinct from j.leased_until
-        or (before.due_at <= now() and coalesce(before.leased_until <= now(), true)) as is_mine,
-      least(now() + 1.5 * make_interval(secs => j.interval_seconds), greatest(now(),
-        case when before.spread
-             then j.started_at + (0.5 + random()) * make_interval(secs => j.interval_seconds)
-             else j.slot + make_interval(secs => j.interval_seconds) end)) as next_due) mine
     where s.database_id = j.database_id and j.outcome = 'recorded'
     returning s.database_id, s.due_at
   )
@@ -305,6 +358,10 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 declare
   given_back integer;
 begin
+  perform from platform.database_schedules s
+  where s.database_id in (
+    select (l ->> 'database_id')::uuid from jsonb_array_elements(leases) l)
+  order by s.database_id for no key update;
   update platform.database_schedules s
   set due_at = l.slot, leased_until = null
   from jsonb_to_recordset(leases) as l (
@@ -376,13 +433,25 @@ begin
   return marked;
 end $f$;
 
-do $$
-declare f regprocedure;
-begin
-  for f in select oid::regprocedure from pg_proc where pronamespace = 'platform'::regnamespace loop
-    execute format('revoke all on function %s from public', f);
-  end loop;
-end $$;
+revoke all on function
+  platform.schedule_inserted_database(),
+  platform.schedule_edited_database(),
+  platform.forget_health_of_edited_database(),
+  platform.keep_restored_schedule(),
+  platform.health_worker_schema_version(),
+  platform.tend_database_schedules(uuid, integer, interval, timestamptz),
+  platform.read_claimed(uuid[], timestamptz[], interval),
+  platform.claim_databases(integer, integer, interval, interval),
+  platform.claim_databases_by_id(uuid[], interval),
+  platform.read_databases(uuid[]),
+  platform.record_database_health(jsonb),
+  platform.give_back_databases(jsonb),
+  platform.database_health_snapshot(integer),
+  platform.database_health_counts(),
+  platform.count_overdue_databases(interval),
+  platform.claim_unannounced_changes(interval, integer),
+  platform.mark_changes_announced(bigint[])
+  from public;
 grant usage on schema platform to platform_health_worker;
 grant execute on function
   platform.health_worker_schema_version(),

@@ -5,6 +5,8 @@
 select set_config('platform.destroy_rows', :'destroy_rows', false) \g /dev/null
 \endif
 BEGIN;
+-- From here on, nothing that others made in a schema of the caller's search_path can be called.
+set local search_path = pg_catalog, pg_temp;
 do $$ begin perform pg_advisory_xact_lock(hashtextextended('platform.databases migrations', 0)); end $$;
 
 do $$
@@ -40,6 +42,7 @@ drop function if exists platform.try_open_connection_string(uuid, bytea);
 drop function if exists platform.open_connection_string(uuid, bytea);
 drop function if exists platform.seal_connection_string(uuid, text);
 drop function if exists platform.encrypt_database_connection_string();
+drop function if exists platform.take_upserted_secret();
 drop function if exists platform.forget_sealed_connection_string();
 drop function if exists platform.touch_database_updated_at();
 drop function if exists platform.update_database_health(uuid, text, text);

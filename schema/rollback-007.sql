@@ -1,6 +1,8 @@
 \set ON_ERROR_STOP on
 -- Undoes 007: scheduling, leases and the history of changes are lost; the registry stays.
 BEGIN;
+-- From here on, nothing that others made in a schema of the caller's search_path can be called.
+set local search_path = pg_catalog, pg_temp;
 do $$ begin perform pg_advisory_xact_lock(hashtextextended('platform.databases migrations', 0)); end $$;
 
 drop trigger if exists schedule_inserted_database_trigger on platform.databases;
@@ -24,17 +26,22 @@ drop function if exists platform.claim_unannounced_changes(interval, integer);
 drop function if exists platform.mark_changes_announced(bigint[]);
 drop table if exists platform.database_health_changes;
 drop table if exists platform.database_schedules;
+drop function if exists platform.keep_restored_schedule();
 
 -- The role goes only when nothing else uses it, in this database or another.
 do $$
 begin
   if exists (select from pg_roles where rolname = 'platform_health_worker') then
-    revoke all on schema platform from platform_health_worker;
+    if to_regnamespace('platform') is not null then
+      revoke all on schema platform from platform_health_worker;
+    end if;
     if not exists (select from pg_auth_members m join pg_roles r on r.oid = m.roleid
                    where r.rolname = 'platform_health_worker') then
-      drop role platform_health_worker;
+      begin
+        drop role platform_health_worker;
+      exception when dependent_objects_still_exist or insufficient_privilege then null;
+      end;
     end if;
   end if;
-exception when dependent_objects_still_exist or insufficient_privilege then null;
 end $$;
 COMMIT;

@@ -9,9 +9,9 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
 
@@ -24,12 +24,14 @@ WITHIN_SECONDS = 20.0
 class Worker:
     """The worker as a process of its own; its log is read from a file."""
 
+    arguments: Sequence[str] = ("-m", "worker", "run")
+
     def __init__(self, url: str, folder: Path, **environment: str) -> None:
         self.port = free_port()
         self.log = folder / f"worker-{self.port}.log"
         self._output = self.log.open("wb")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "worker", "run"],
+            [sys.executable, *self.arguments],
             stdout=self._output,
             stderr=subprocess.STDOUT,
             env={
@@ -48,10 +50,20 @@ class Worker:
         self.process.kill()
         self.process.wait()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def events(self, name: str) -> list[dict[str, Any]]:
         """Read the events of one name from its log."""
+        return [event for event in self.all_events() if event["event"] == name]
+
+    def all_events(self) -> list[dict[str, Any]]:
+        """Read its whole log; a line that is not yet complete is left out."""
         lines = [line for line in self.log.read_text().splitlines(True) if line.endswith("\n")]
-        return [event for event in map(json.loads, lines) if event["event"] == name]
+        return [json.loads(line) for line in lines]
 
     def page(self, path: str) -> str:
         """Read a page of its HTTP server."""
@@ -68,8 +80,10 @@ class Worker:
         return code
 
 
-async def register(url: str, engine: str, target: str, config: str = "{}") -> None:
-    """Register one database under its engine's name, as a user would."""
+async def register(
+    url: str, engine: str, target: str, config: str = "{}", *, name: str = ""
+) -> None:
+    """Register one database as a user would, under its engine's name where none is given."""
     connection = await asyncpg.connect(url)
     await connection.execute(
         "insert into platform.projects (id, name) values ($1, 'test') on conflict do nothing",
@@ -77,8 +91,9 @@ async def register(url: str, engine: str, target: str, config: str = "{}") -> No
     )
     await connection.execute(
         "insert into platform.databases (project_id, name, type, connection_string, config)"
-        " values ($1, $2, $2, $3, $4)",
+        " values ($1, $2, $3, $4, $5)",
         PROJECT,
+        name or engine,
         engine,
         target,
         config,

@@ -33,25 +33,38 @@ BLOCKED = tuple(
             "::1/128",
             "fe80::/10",
             "ff00::/8",
-            "fd00:ec2::254/128",  # Amazon's metadata
+            "fd00:ec2::/32",  # Amazon's metadata, credentials, names and time
             "fd20:ce::254/128",  # Google Cloud's metadata
+            "fd00:c1::a9fe:a9fe/128",  # Oracle Cloud's metadata
+            "fd00:a9fe:a9fe::1/128",  # Akamai's (Linode's) metadata
+            "fd00:42::42/128",  # Scaleway's metadata
+            "fd00:100::100:200/128",  # Alibaba Cloud's metadata
         ),
     )
 )
-_NAT64 = IPv6Network("64:ff9b::/96")
+_TRANSLATED = tuple(
+    map(
+        IPv6Network,
+        ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96"),  # RFC 6052, 8215, 2765
+    )
+)
 _COMPATIBLE = IPv6Network("::/96")
 
 
 def unwrap(address: IPAddress) -> IPAddress:
-    """Take the IPv4 address out of an IPv6 one that carries it (RFC 4291, 3056, 4380, 6052)."""
+    """Take the IPv4 address out of an IPv6 one that carries it, and a zone off any other.
+
+    Mapped, compatible (RFC 4291), 6to4 (3056), Teredo (4380), translated (2765, 6052, 8215).
+    """
     if isinstance(address, IPv4Address):
         return address
     plain = IPv6Address(int(address))
     carried = plain.ipv4_mapped or plain.sixtofour or (plain.teredo or (None, None))[1]
-    if carried is None and plain in _NAT64:
+    if carried is None and (
+        any(plain in network for network in _TRANSLATED)
+        or (plain in _COMPATIBLE and int(plain) > 1)
+    ):
         carried = IPv4Address(int(plain) & 0xFFFF_FFFF)
-    if carried is None and plain in _COMPATIBLE and int(plain) > 1:
-        carried = IPv4Address(int(plain))
     return carried or plain
 
 
@@ -81,8 +94,11 @@ class AddressRules:
         self.protected = frozenset((unwrap(ip_address(host)), port) for host, port in addresses)
 
     def permits(self, address: IPAddress, port: int) -> bool:
-        """Whether the worker may contact this address and port."""
+        """Whether the worker may contact this address and port, in every way to read it."""
         bare = unwrap(address)
         if (bare, port) in self.protected:
             return False
-        return next((verdict for network, verdict in self.verdicts if bare in network), True)
+        return self._verdict(bare) and (bare is address or self._verdict(address))
+
+    def _verdict(self, address: IPAddress) -> bool:
+        return next((verdict for network, verdict in self.verdicts if address in network), True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from worker.connection import clean, scrub, secrets_of
+from worker.connection import clean, scrub_quotes, secrets_of
+from worker.crash import tell
 from worker.errors import ProbeError, translate
 from worker.model import Answer, CheckResult, Event, Identity, Phase, RawRow, Reason
+from worker.plan import Plan
 from worker.ports import Log
 from worker.target import Probes, Reject, Target, make_target
 
@@ -112,7 +113,7 @@ class Checker:
             f"the check of {identity.name} crashed: {type(error).__name__}",
             database_id=str(identity.database_id),
             engine=identity.engine,
-            traceback=scrub("".join(traceback.format_exception(error)), secrets),
+            traceback=tell(error, secrets),
         )
         return ProbeError(Reason.INTERNAL, f"the check crashed: {type(error).__name__}")
 
@@ -136,13 +137,12 @@ def _rejected(reject: Reject, started: float) -> CheckResult:
 def _result(target: Target, attempt: _Attempt, attempts: int, started: float) -> CheckResult:
     fault = attempt.fault or _slowness(target, attempt.latency)
     reason = Reason.OK if fault is None else fault.reason
-    secrets = tuple(target.plan.secrets())
     return CheckResult(
         identity=target.identity,
         lease=target.lease,
         reason=reason,
         status=reason.status,
-        error=None if fault is None else _error(fault, target.plan.address, secrets),
+        error=None if fault is None else _error(fault, target.plan),
         latency=attempt.latency,
         phases=attempt.phases,
         attempts=attempts,
@@ -165,8 +165,10 @@ def _slowness(target: Target, latency: float | None) -> ProbeError | None:
     return ProbeError(Reason.SLOW, text)
 
 
-def _error(fault: ProbeError, address: str = "", secrets: tuple[str, ...] = ()) -> str:
-    text = scrub(fault.text, secrets)
-    if address and address not in text:
-        text = f"{text} ({address})"
+def _error(fault: ProbeError, plan: Plan | None = None) -> str:
+    if plan is None:
+        return f"{fault.reason}: {clean(fault.text)}"
+    text = scrub_quotes(fault.text, plan.secrets())
+    if plan.address not in text:
+        text = f"{text} ({plan.address})"
     return f"{fault.reason}: {clean(text)}"

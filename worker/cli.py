@@ -17,6 +17,8 @@ import click
 
 from worker import __version__, app, logs, probes, schema_files, settings, tables
 from worker.check import Checker
+from worker.connection import mask, secrets_of
+from worker.crash import tell
 from worker.deliver import check_facts
 from worker.errors import WorkerError
 from worker.model import CheckResult, Engine, Identity, Lease, RawRow, Reason, Status
@@ -50,7 +52,7 @@ def main() -> None:
         fault.show()
         sys.exit(EXIT_UNUSABLE)
     except click.ClickException as fault:
-        _fail(fault.format_message())
+        _fail(_without_operands(fault))
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
     except WorkerError as fault:
@@ -60,6 +62,10 @@ def main() -> None:
         sys.exit(EXIT_UNUSABLE)
     except OSError as fault:
         _fail(f"cannot write: {fault.strerror}")
+    except Exception as error:  # noqa: BLE001 -- Python's own traceback would quote secrets
+        words = (word for word in (*os.environ.values(), *sys.argv[1:]) if "://" in word)
+        click.echo(tell(error, [part for word in words for part in secrets_of(word)]), err=True)
+        sys.exit(EXIT_UNUSABLE)
 
 
 def _fail(text: str) -> NoReturn:
@@ -73,6 +79,16 @@ def _open_missing_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 -- open as long as we live
+
+
+def _without_operands(fault: click.ClickException) -> str:
+    """Hide words of the command line, where a connection string may stand, or half of one."""
+    known = commands.commands.keys() | schema.commands.keys()
+    operands = {word for word in sys.argv[1:] if not word.startswith("-")} - known
+    text = fault.format_message()
+    if any(word in text for word in operands):
+        return "the arguments do not fit; they may hold secrets: not shown"
+    return text
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -154,7 +170,8 @@ def verify() -> None:
     url = read.schema_database_url.get_secret_value()
     lines = asyncio.run(schema_files.verify(url, read.registry_timeout_seconds))
     for line in lines:
-        click.echo(f"{'PASS' if line.passed else 'FAIL'} {line.name}: {line.detail}")
+        detail = line.detail and f": {line.detail}"
+        click.echo(f"{'PASS' if line.passed else 'FAIL'} {line.name}{detail}")
     sys.exit(0 if all(line.passed for line in lines) else EXIT_UNHEALTHY)
 
 
@@ -196,7 +213,7 @@ def _unregistered(text: str, config: str, *, ssl_enabled: bool) -> RawRow:
     if scheme not in SCHEMES:
         raise click.UsageError(f"the URL starts with none of {', '.join(SCHEMES)} and then ://")
     return RawRow(
-        identity=Identity(NOBODY, NOBODY, "the server", SCHEMES[scheme]),
+        identity=Identity(NOBODY, NOBODY, mask(text), SCHEMES[scheme]),
         connection_string=text,
         is_decrypted=True,
         config=config,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,31 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://", re.ASCII)
 _OPTION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _HOST_NAME = re.compile(r"[A-Za-z0-9_.-]{1,253}", re.ASCII)
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9_.-]{1,16})?", re.ASCII)
-_USER_INFO = re.compile(r"(?<=://)[^\s@]*@")
+_USER_INFO = re.compile(r"(?<=://)[^\s]*@")
+_OPTION_VALUE = re.compile(r"(?<=[?&])([A-Za-z][A-Za-z0-9_.-]*=)[^\s&\"']+")
+_HOST_OPTIONS = frozenset({"host", "hostaddr", "unix_socket_path"})
+_SEPARATORS = re.compile(r"[\s/?#@:&=,;]+")
+_HEX = re.compile(r"%[0-9A-F]{2}")
+_QUOTE = re.compile(r'"([^"]*)"')
+_CUT = "\u2026"
+_SAFE = ("", "/", "!'()*")
+"""What encoders leave as it is: careful ones, Python's by default, JavaScript's."""
+_URL_SAFE = str.maketrans("+/", "-_")
+
+_HARMLESS_OPTION = re.compile(
+    "appname|application_name|authmechanism|authsource|connecttimeoutms|connect_timeout|db"
+    "|directconnection|loadbalanced|maxpoolsize|minpoolsize|readpreference|replicaset|retryreads"
+    "|retrywrites|serverselectiontimeoutms|sockettimeoutms|ssl|sslmode|tls"
+    "|tlsallowinvalidcertificates|tlsinsecure|w",
+    re.ASCII | re.IGNORECASE,
+)
+_PLAIN_VALUE = re.compile(r"[A-Za-z0-9_.,:%$+/-]*", re.ASCII)
+_APP_NAME = re.compile(r"@[A-Za-z0-9_-]+@", re.ASCII)
+_BLANK = re.compile(
+    r"[\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+)
+_MASKED_HOST = r"([A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?\])(:[0-9]{1,5})?"
+_MASKED_HOSTS = re.compile(f"{_MASKED_HOST}(,{_MASKED_HOST})*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +76,7 @@ def split(text: str) -> ConnectionString:
         raise _unusable(
             "the connection string is no URL: it starts with no scheme such as redis://"
         )
-    if any(ord(c) < ord(" ") or c.isspace() for c in text):
+    if any(ord(c) < ord(" ") or c.isspace() or _is_surrogate(c) for c in text):
         raise _unusable("the connection string holds white space or control characters")
     rest = text[match.end() :]
     end = min((i for c in "/?#" if (i := rest.find(c)) >= 0), default=len(rest))
@@ -63,14 +88,23 @@ def split(text: str) -> ConnectionString:
             "the user name or password holds one of / ? # @ that is not percent-encoded"
         )
     user, colon, password = user_info.partition(":")
+    options = dict(_option(part) for part in query.split("&") if part)
+    if not hosts and (elsewhere := options.keys() & _HOST_OPTIONS):
+        raise _unusable(
+            f"the option {min(elsewhere)} is not supported here; name the host in front"
+        )
     return ConnectionString(
         scheme=match[1].lower(),
         username=(_decode(user) or None) if at else None,
         password=_decode(password) if colon else None,
         hosts=tuple(_host(part) for part in hosts.split(",")),
         database=_decode(path[1:]) or None,
-        options=dict(_option(part) for part in query.split("&") if part),
+        options=options,
     )
+
+
+def _is_surrogate(character: str) -> bool:
+    return "\ud800" <= character <= "\udfff"
 
 
 def _decode(text: str) -> str:
@@ -85,9 +119,9 @@ def _decode(text: str) -> str:
 
 def _host(part: str) -> tuple[str, int | None]:
     if part.startswith("["):
-        name, _, port = part[1:].partition("]")
+        name, bracket, port = part[1:].partition("]")
         colon, port = port[:1], port[1:]
-        if not _IPV6.fullmatch(name) or (colon and colon != ":"):
+        if not bracket or not _IPV6.fullmatch(name) or (colon and colon != ":"):
             raise _unusable("the connection string's IPv6 address is not one")
     else:
         name, colon, port = part.partition(":")
@@ -111,35 +145,123 @@ def _option(part: str) -> tuple[str, str]:
     return name.lower(), _decode(value)
 
 
+def mask(text: str) -> str:
+    """Show a connection string without its secrets; what may hide one is masked whole.
+
+    The rules stand beside platform.mask_connection_string, which gives the same text.
+    """
+    match = _SCHEME.match(text)
+    if match is None:
+        return MASK
+    whole = f"{match[0]}{MASK}"
+    rest = text[match.end() :]
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    path, question, query = rest[len(authority) :].partition("?")
+    user_info, at, hosts = authority.rpartition("@")
+    if (
+        len(text) > MAX_URL_CHARACTERS
+        or _BLANK.search(text)
+        or "@" in user_info
+        or not _MASKED_HOSTS.fullmatch(hosts)
+        or re.search("[@#&=;:,]", path)
+        or "#" in query
+    ):
+        return whole
+    options = [_mask_option(part) for part in query.split("&") if part]
+    if None in options:
+        return whole
+    user, colon, _ = user_info.partition(":")
+    login = f"{user}{colon and colon + MASK}{at}"
+    return f"{match[0]}{login}{hosts}{path}{question}{'&'.join(filter(None, options))}"
+
+
+def _mask_option(part: str) -> str | None:
+    """Mask one option of a query; None where it may be the end of a user info."""
+    name, equals, value = part.partition("=")
+    is_named = bool(equals) and _OPTION_NAME.fullmatch(name) is not None
+    if is_named and _HARMLESS_OPTION.fullmatch(name) and _PLAIN_VALUE.fullmatch(value):
+        return part
+    if is_named and name.lower() == "appname" and _APP_NAME.fullmatch(value):
+        return part
+    if "@" in part:
+        return None
+    return f"{name}={MASK}" if is_named else MASK
+
+
 def clean(text: str) -> str:
     """Make a stranger's text one line of printable characters, short enough for a column."""
-    return "".join(c if c.isprintable() else " " for c in text[: MAX_ERROR_CHARACTERS * 4])[
-        :MAX_ERROR_CHARACTERS
-    ]
+    return _printable(text[:MAX_ERROR_CHARACTERS])
+
+
+def quoted(words: str, limit: int) -> str:
+    """Quote a stranger's words within a text of ours, so that `scrub_quotes` can tell them apart.
+
+    What is longer than `limit` characters is cut, and shows it.
+    """
+    text = _told(words[: limit + 1])
+    return f'"{text[:limit]}{_CUT}"' if len(text) > limit else f'"{text}"'
 
 
 def secret_forms(secret: str) -> tuple[str, ...]:
-    """List the spellings in which a secret could appear in a text."""
-    spellings = {secret, quote(secret, safe=""), quote_plus(secret), unquote(secret)}
-    coded = {
-        base64.b64encode(s.encode(errors="surrogatepass")).decode().rstrip("=") for s in spellings
-    }
-    return tuple((spellings | coded) - {""})
+    """List the spellings in which a secret could appear in a text, a log line or a repr."""
+    plain = {secret, unquote(secret)}
+    coded = {quote(s, safe, errors="surrogatepass") for s in plain for safe in _SAFE}
+    coded |= {quote_plus(s, errors="surrogatepass") for s in plain}
+    coded |= {_HEX.sub(lambda match: match[0].lower(), s) for s in coded}
+    octets = [s.encode(errors="surrogatepass") for s in plain | coded]
+    in_base64 = {base64.b64encode(s).decode().rstrip("=") for s in octets}
+    in_base64 |= {s.translate(_URL_SAFE) for s in in_base64}
+    escaped = {repr(s)[1:-1] for s in plain} | {json.dumps(s)[1:-1] for s in plain}
+    escaped |= {repr(s)[2:-1] for s in octets} | {_told(s) for s in plain}
+    return tuple((plain | coded | in_base64 | escaped) - {""})
 
 
 def secrets_of(text: str) -> tuple[str, ...]:
     """List what may not appear of a connection string that need not even be one."""
-    user_info = text.partition("://")[2].rpartition("@")[0]
-    password = user_info.partition(":")[2]
-    return (text, *secret_forms(user_info), *secret_forms(password)) if text else ()
+    if not text:
+        return ()
+    authority, _, query = text.partition("?")
+    user_info = (authority if "@" in authority else text).partition("://")[2].rpartition("@")[0]
+    parts = {user_info, user_info.partition(":")[2]}
+    parts |= {option.partition("=")[2] for option in query.split("&")}
+    parts |= {part for part in _SEPARATORS.split(text) if len(part) >= MIN_SCRUBBED_CHARACTERS}
+    return (text, *(form for part in parts for form in secret_forms(part)))
 
 
-def scrub(text: str, secrets: Iterable[str] = ()) -> str:
-    """Mask the given secrets, longest first, and the user info of whatever looks like a URL.
+def scrub(words: str, secrets: Iterable[str] = ()) -> str:
+    """Mask the given secrets, longest first, and what looks like a secret part of a URL.
 
-    Secrets under four characters stay: they occur in ordinary words, and the gaps would tell them.
+    A secret under four characters occurs in ordinary words, and the gaps would tell it: then all
+    is masked. So never scrub a text of ours: a gap in words that are known tells the secret, too.
     """
-    for secret in sorted(set(secrets), key=len, reverse=True):
-        if len(secret) >= MIN_SCRUBBED_CHARACTERS:
-            text = text.replace(secret, MASK)
-    return _USER_INFO.sub(f"{MASK}@", text)
+    forms = sorted(set(secrets), key=len, reverse=True)
+    if forms and len(forms[-1]) < MIN_SCRUBBED_CHARACTERS:
+        return MASK
+    for form in forms:
+        words = words.replace(form, MASK)
+        if words.endswith(_CUT):
+            words = _without_beginning(words.removesuffix(_CUT), form) + _CUT
+    return _OPTION_VALUE.sub(rf"\1{MASK}", _USER_INFO.sub(f"{MASK}@", words))
+
+
+def scrub_quotes(text: str, secrets: Iterable[str]) -> str:
+    """Scrub what is `quoted` in a text of ours."""
+    forms = tuple(secrets)
+    return _QUOTE.sub(lambda match: f'"{scrub(match[1], forms)}"', text)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _told(words: str) -> str:
+    """Write words as `quoted` does: its own mark must not occur in them."""
+    return _printable(words).replace('"', "'")
+
+
+def _without_beginning(words: str, secret: str) -> str:
+    """Mask a secret that was cut off at the end."""
+    for size in range(min(len(words), len(secret) - 1), 0, -1):
+        if words.endswith(secret[:size]):
+            return words[:-size] + MASK
+    return words

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from worker.fleet import Fleet
 from worker.model import CheckResult, Event, RawRow, Reason
 from worker.ports import Log, Meter
 
+REPEAT_SECONDS = 60.0
+"""How long a trouble of ours that was said is not said again."""
 _REJECTS = frozenset({Reason.MISCONFIGURED, Reason.UNDECRYPTABLE})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class _Trouble:
+    said_at: float = float("-inf")
+    """Seconds of the sinks' clock."""
+    checks: int = 0
+    """How many it has kept from an answer since."""
+
+
 class Sinks:
     """Everybody who hears of a result before the registry does."""
 
-    meter: Meter
-    log: Log
-    fleet: Fleet
+    def __init__(
+        self, meter: Meter, log: Log, fleet: Fleet, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Take them, and the clock by which a trouble of ours is said again."""
+        self.meter = meter
+        self.log = log
+        self.fleet = fleet
+        self._now = now
+        self._troubles: dict[str, _Trouble] = {}
 
     def take(self, row: RawRow, result: CheckResult) -> None:
         """Count, log and show one result."""
@@ -36,6 +53,23 @@ class Sinks:
                 f"{result.identity.name} cannot be checked: {result.error}",
                 **check_facts(result),
             )
+        if result.reason is Reason.INTERNAL:
+            self._complain((result.error or "").removesuffix(f" ({result.address})"))
+
+    def _complain(self, cause: str) -> None:
+        """Say at once what is wrong with us, then at most once a minute, however many rows."""
+        trouble = self._troubles.setdefault(cause, _Trouble())
+        trouble.checks += 1
+        if self._now() - trouble.said_at < REPEAT_SECONDS:
+            return
+        self.log(
+            Event.CHECKS_IMPAIRED,
+            "warn",
+            f"the worker itself keeps checks from an answer, statuses stay: {cause}",
+            cause=cause,
+            checks=trouble.checks,
+        )
+        trouble.said_at, trouble.checks = self._now(), 0
 
 
 def check_facts(result: CheckResult) -> dict[str, object]:

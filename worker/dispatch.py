@@ -16,6 +16,12 @@ from worker.outbox import Outbox
 from worker.ports import Registry
 
 CAPACITY_WARNING_SECONDS = 60.0
+PATIENCE_SECONDS = 5.0
+"""How long a tick waits for the registry before it starts what is remembered."""
+CUT_OFF_PATIENCE_SECONDS = 0.5
+"""The same once it has waited in vain: what is remembered has to start on time."""
+CUT_SECONDS = 0.5
+"""How long a check that is cut may take to end."""
 GOODBYE_SECONDS = 2.0
 """How much of the drain bound is kept for recording and giving back."""
 
@@ -39,6 +45,9 @@ class Dispatcher:
         """Leases of rows that were claimed while their check was running."""
         self._is_hungry = False
         self._is_cut_off = False
+        """Whether the registry cannot be used, or keeps a tick waiting."""
+        self._talk: asyncio.Task[None] | None = None
+        """The conversation with the registry, which may outlast a tick."""
         self._is_draining = False
         self._room = asyncio.Event()
         self._warned_at = -CAPACITY_WARNING_SECONDS
@@ -46,12 +55,7 @@ class Dispatcher:
     async def tick(self) -> None:
         """Claim what is due, or in an outage start what is remembered; never waits for a check."""
         began = time.monotonic()
-        try:
-            await self._registry.tend()
-            await self._catch_up()
-            self._outbox.forget_due()
-            await self._claim()
-        except RegistryUnavailableError:
+        if not await self._has_talked():
             self._is_cut_off = True
             self._start_remembered()
         self._sinks.meter.ticked(time.monotonic() - began)
@@ -78,13 +82,16 @@ class Dispatcher:
         for task in tuple(self._running):
             task.cancel()
         if self._running:
-            await asyncio.wait(self._running, timeout=1)
+            await asyncio.wait(self._running, timeout=CUT_SECONDS)
         try:
             async with asyncio.timeout(max(GOODBYE_SECONDS, end - time.monotonic())):
                 await self._outbox.flush()
                 await self._registry.give_back(self._cut)
         except (TimeoutError, RegistryUnavailableError):
             return
+        finally:
+            if self._talk is not None:
+                self._talk.cancel()
 
     def note_overdue(self, overdue: int) -> None:
         """Say at most once a minute that the slots do not suffice, and how much is missing."""
@@ -102,6 +109,29 @@ class Dispatcher:
             slots=self._slots,
             in_flight=len(self._running),
         )
+
+    async def _has_talked(self) -> bool:
+        """Go on with the conversation for a while; tell whether it came to a good end."""
+        patience = CUT_OFF_PATIENCE_SECONDS if self._is_cut_off else PATIENCE_SECONDS
+        self._talk = self._talk or asyncio.create_task(self._converse(), name="converse")
+        await asyncio.wait({self._talk}, timeout=patience)
+        if not self._talk.done():
+            return False
+        talk, self._talk = self._talk, None
+        try:
+            talk.result()
+        except RegistryUnavailableError:
+            return False
+        return True
+
+    async def _converse(self) -> None:
+        """Bring the registry what waits and take from it what is due."""
+        await self._registry.tend()
+        if self._is_cut_off:  # record what waits before its rows, long due again, can be claimed
+            await self._outbox.flush()
+            self._is_cut_off = False
+        self._outbox.forget_due()
+        await self._claim()
 
     async def _claim(self) -> None:
         async with self._claiming:
@@ -128,12 +158,6 @@ class Dispatcher:
         """Wait for a claim on its way: what it leases has to be given back."""
         async with self._claiming:
             return
-
-    async def _catch_up(self) -> None:
-        """Record what an outage held up before its rows, long due again, can be claimed."""
-        if self._is_cut_off:
-            await self._outbox.flush()
-            self._is_cut_off = False
 
     def _slow_room(self) -> int:
         slow = sum(1 for row in self._running.values() if _is_slow(row))

@@ -79,9 +79,16 @@ def _tls_error(error: BaseException) -> Reading:
     return Reason.TLS, f"the TLS handshake failed: {detail.replace('_', ' ').lower()}"
 
 
+def _impossible_name(error: BaseException) -> Reading | None:
+    # Python gives a name that no nameserver can be asked for its own error, which has no number.
+    is_name = "idna" in str(error)
+    return (Reason.DNS, "the name cannot be looked up") if is_name else None
+
+
 NETWORK_RULES: tuple[Rule, ...] = (
     (ssl.SSLError, _tls_error),
     (socket.gaierror, reading(Reason.DNS, "the name does not resolve")),
+    (UnicodeError, _impossible_name),
     (ConnectionRefusedError, reading(Reason.REFUSED, "nothing listens there")),
     (TimeoutError, reading(Reason.TIMEOUT, "no answer in the configured time")),
     (OSError, _os_error),

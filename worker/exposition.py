@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import socket
 import threading
@@ -12,18 +13,16 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, exposition
-from prometheus_client.openmetrics import exposition as openmetrics
+from aiohttp.http_exceptions import HttpProcessingError
 
 from worker.errors import WorkerError
-from worker.watchdog import ALIVE_SECONDS, Pulse, end_process, watch
+from worker.watchdog import ALIVE_SECONDS, STUCK_SECONDS, Pulse, end_stuck_process, watch
 
 BACKLOG = 1024
-REQUEST_SECONDS = 10.0
-"""How long a client may take to send its request, or to come back with another."""
+START_SECONDS = 10.0
 MAX_HEADER_BYTES = 4096
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 LANDING_PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>database health worker</title></head>
@@ -37,10 +36,22 @@ LANDING_PAGE = """<!doctype html>
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """What clients may take, and how long a worker may be stuck."""
+
+    connections: int = 100
+    request_seconds: float = 10.0
+    """How long a client may take to send its request, to take the answer, or to come back."""
+    alive_seconds: float = ALIVE_SECONDS
+    stuck_seconds: float = STUCK_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
 class Vitals:
     """What the HTTP server tells of the worker besides its series."""
 
-    series: CollectorRegistry
+    page: Callable[[str], tuple[bytes, str]]
+    """Makes the page of series that an Accept header asks for: body and content type."""
     pulse: Pulse
     is_ready: Callable[[], bool]
 
@@ -75,12 +86,63 @@ def _why_not_bound(error: OSError) -> str:
     return f"cannot be bound: {os.strerror(error.errno or 0).lower()}"
 
 
+class BoundedServer(web.Server):
+    """Keeps few connections, and none for long: descriptors and memory are for checks."""
+
+    def __init__(self, handler: Handler, bounds: Bounds) -> None:
+        super().__init__(
+            handler,
+            access_log=None,
+            logger=_quiet_logger(),
+            keepalive_timeout=bounds.request_seconds,
+            lingering_time=0,
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+        )
+        self._bounds = bounds
+        self._transports: dict[web.RequestHandler, asyncio.Transport] = {}
+        """The one that asked longest ago first."""
+        self._alarms: dict[web.RequestHandler, asyncio.TimerHandle] = {}
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """Take a connection, for which the oldest has to go where there are too many."""
+        super().connection_made(handler, transport)
+        self._transports[handler] = transport
+        self.extend(handler)
+        if len(self._transports) > self._bounds.connections:
+            self._transports.pop(next(iter(self._transports))).abort()
+
+    def connection_lost(
+        self, handler: web.RequestHandler, exc: BaseException | None = None
+    ) -> None:
+        """Forget a connection."""
+        super().connection_lost(handler, exc)
+        self._transports.pop(handler, None)
+        self._calm(handler)
+
+    def extend(self, handler: web.RequestHandler) -> None:
+        """Give a connection time again: it is new, or it has asked."""
+        if (transport := self._transports.pop(handler, None)) is None:
+            return
+        self._transports[handler] = transport
+        self._calm(handler)
+        loop = asyncio.get_running_loop()
+        self._alarms[handler] = loop.call_later(self._bounds.request_seconds, transport.abort)
+
+    def _calm(self, handler: web.RequestHandler) -> None:
+        if alarm := self._alarms.pop(handler, None):
+            alarm.cancel()
+
+
 class Exposition:
     """Serves until stopped; owns the socket it is given, its thread and its loop."""
 
-    def __init__(self, server_socket: socket.socket, vitals: Vitals) -> None:
+    def __init__(
+        self, server_socket: socket.socket, vitals: Vitals, bounds: Bounds | None = None
+    ) -> None:
         self._socket = server_socket
         self._vitals = vitals
+        self._bounds = bounds or Bounds()
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._started: Future[None] = Future()
@@ -95,12 +157,12 @@ class Exposition:
     def start(self) -> None:
         """Serve from now on, and watch the pulse."""
         self._thread.start()
-        self._started.result(timeout=REQUEST_SECONDS)
+        self._started.result(timeout=START_SECONDS)
 
     def stop(self) -> None:
         """Close every connection and end the thread."""
         self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join(timeout=REQUEST_SECONDS)
+        self._thread.join(timeout=START_SECONDS)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -108,26 +170,21 @@ class Exposition:
         self._loop.close()
 
     async def _serve(self) -> None:
-        runner = web.ServerRunner(
-            web.Server(
-                self._answer,
-                access_log=None,
-                keepalive_timeout=REQUEST_SECONDS,
-                lingering_time=0,
-                max_line_size=MAX_HEADER_BYTES,
-                max_field_size=MAX_HEADER_BYTES,
-            )
-        )
+        server = BoundedServer(lambda request: self._answer(server, request), self._bounds)
+        runner = web.ServerRunner(server, shutdown_timeout=0)
         await runner.setup()
-        site = web.SockSite(runner, self._socket, backlog=BACKLOG, shutdown_timeout=0)
+        site = web.SockSite(runner, self._socket, backlog=BACKLOG)
         await site.start()
-        watching = asyncio.create_task(watch(self._vitals.pulse, end_process))
+        watching = asyncio.create_task(
+            watch(self._vitals.pulse, end_stuck_process, self._bounds.stuck_seconds)
+        )
         self._started.set_result(None)
         await self._stopping.wait()
         watching.cancel()
         await runner.cleanup()
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer(self, server: BoundedServer, request: web.BaseRequest) -> web.StreamResponse:
+        server.extend(request.protocol)
         routes: Mapping[str, Callable[[web.BaseRequest], web.Response]] = {
             "/": _landing,
             "/metrics": self._metrics,
@@ -144,18 +201,12 @@ class Exposition:
         return route(request)
 
     def _metrics(self, request: web.BaseRequest) -> web.Response:
-        accept = request.headers.get("Accept", "")
-        if "application/openmetrics-text" in accept:
-            body = openmetrics.generate_latest(self._vitals.series)  # type: ignore[no-untyped-call]  # the library has no type here
-            kind = openmetrics.CONTENT_TYPE_LATEST
-        else:
-            body = exposition.generate_latest(self._vitals.series)
-            kind = exposition.CONTENT_TYPE_LATEST
+        body, kind = self._vitals.page(request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": kind})
 
     def _healthz(self, _: web.BaseRequest) -> web.Response:
         age = self._vitals.pulse.age
-        is_alive = age < ALIVE_SECONDS
+        is_alive = age < self._bounds.alive_seconds
         reason = f"a tick ended {age:.1f} s ago" if is_alive else f"no tick ended for {age:.0f} s"
         return web.json_response({"reason": reason}, status=200 if is_alive else 503)
 
@@ -163,6 +214,17 @@ class Exposition:
         is_ready = self._vitals.is_ready()
         reason = "the registry can be used" if is_ready else "the registry cannot be used"
         return web.json_response({"reason": reason}, status=200 if is_ready else 503)
+
+
+def _quiet_logger() -> logging.Logger:
+    """Log what breaks here, and not each absurd request of a stranger's with its traceback."""
+    logger = logging.getLogger(__name__)
+    logger.addFilter(_is_ours)
+    return logger
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 def _landing(_: web.BaseRequest) -> web.Response:

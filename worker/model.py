@@ -108,6 +108,7 @@ class Event(StrEnum):
     DATABASE_HEALTH_CHANGED = "database_health_changed"
     DATABASE_REJECTED = "database_rejected"
     CHECK_CRASHED = "check_crashed"
+    CHECKS_IMPAIRED = "checks_impaired"
     CAPACITY_SHORT = "capacity_short"
     DATABASE_SERIES_OFF = "database_series_off"
     REGISTRY_UNREACHABLE = "registry_unreachable"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import re
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -18,7 +19,7 @@ from worker.addresses import AddressRules, IPAddress
 from worker.errors import ProbeError, translate
 from worker.model import Phase, Reason
 from worker.plan import Host, TlsRules
-from worker.resolver import Resolver
+from worker.resolver import SILENT_RESOLVER, Resolver
 
 __all__ = ["MAX_REPLY", "AddressRules", "Connection", "Network", "Stopwatch"]
 
@@ -30,6 +31,15 @@ HANDSHAKE_SECONDS = 300.0
 """asyncio's own bound on a handshake; the caller's is shorter."""
 _ELSEWHERE = ("2001:db8::1", "192.0.2.1")
 """Addresses for documentation (RFC 3849, 5737): asking for a route to them sends nothing."""
+_ERRNO = re.compile(r"\[Errno (\d+)\]")
+_WEIGHT = (
+    errno.ECONNREFUSED,
+    errno.ECONNRESET,
+    errno.ETIMEDOUT,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+)
+"""What somebody has answered goes before what nobody has."""
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
@@ -37,20 +47,37 @@ class Stopwatch:
     """Times phases; one that is entered again adds up, one within itself counts once."""
 
     def __init__(self) -> None:
+        self.started = time.monotonic()
         self.phases: dict[Phase, float] = {}
         self.current: Phase | None = None
         """The phase that runs, or that was broken off."""
 
-    @contextmanager
-    def __call__(self, phase: Phase) -> Iterator[None]:
+    def __call__(self, phase: Phase) -> _Timing:
         """Time what runs within."""
-        if self.current is phase:
-            yield
+        return _Timing(self, phase)
+
+
+class _Timing:
+    """One phase being timed; a class, because a generator would cost twice as much."""
+
+    __slots__ = ("_before", "_phase", "_started", "_watch")
+
+    def __init__(self, watch: Stopwatch, phase: Phase) -> None:
+        self._watch = watch
+        self._phase = phase
+
+    def __enter__(self) -> None:
+        self._before = self._watch.current
+        self._watch.current = self._phase
+        self._started = time.monotonic()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None or self._before is self._phase:
             return
-        before, self.current, started = self.current, phase, time.monotonic()
-        yield
-        self.phases[phase] = self.phases.get(phase, 0.0) + time.monotonic() - started
-        self.current = before
+        phases = self._watch.phases
+        spent = time.monotonic() - self._started
+        phases[self._phase] = phases.get(self._phase, 0.0) + spent
+        self._watch.current = self._before
 
 
 class Connection(asyncio.Protocol):
@@ -201,6 +228,15 @@ class Network:
             raise ProbeError(Reason.MISCONFIGURED, "the name has more than one TXT record")
         return records[0] if records else None
 
+    def too_late(self, watch: Stopwatch, seconds: float) -> ProbeError:
+        """Say where these seconds went; a silence of our own resolver's is our trouble."""
+        phase = watch.current
+        if phase is Phase.DNS and self._resolver.is_silent(watch.started):
+            return ProbeError(Reason.INTERNAL, SILENT_RESOLVER)
+        reason = Reason.DNS if phase is Phase.DNS else Reason.TIMEOUT
+        where = f" (in {phase})" if phase else ""
+        return ProbeError(reason, f"not connected within {seconds * 1000:.0f} ms{where}")
+
     async def _addresses(self, host: Host) -> Sequence[IPAddress]:
         try:
             addresses: Sequence[IPAddress] = (ip_address(host.name),)
@@ -229,7 +265,14 @@ async def _open(addresses: Sequence[IPAddress], port: int, connection: Connectio
             winner.close()
             raise
     except OSError as error:
-        raise _ours(error) from None
+        raise _ours(_weightiest(error)) from None
+
+
+def _weightiest(error: OSError) -> OSError:
+    """Pick of several addresses' faults the one that says most; the race tells them as text."""
+    numbers = set(map(int, _ERRNO.findall(str(error)))) if error.errno is None else ()
+    chosen = next((number for number in _WEIGHT if number in numbers), None)
+    return error if chosen is None else OSError(chosen, "several addresses, none answers")
 
 
 def _info(address: IPAddress, port: int) -> aiohappyeyeballs.AddrInfoType:

@@ -5,49 +5,28 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
 
-from worker.errors import (
-    RegistryRefusedError,
-    RegistryUnavailableError,
-    SchemaError,
-    WorkerError,
-    translate,
-)
+from worker.connection import secrets_of
+from worker.errors import RegistryUnavailableError, SchemaError, WorkerError
 from worker.model import Event
 from worker.ports import Log, Meter
+from worker.registry_faults import BAD_DATA, TROUBLE, read_fault
 
 SCHEMA_VERSION = 7
 """The oldest version of the registry's functions that this worker can use."""
 MAX_CONNECTIONS = 4
+FIRST_BACK_OFF_SECONDS = 0.5
 MAX_BACK_OFF_SECONDS = 15.0
 REMINDER_SECONDS = 60.0
+CLOCK_GRAIN_SECONDS = 0.01
+"""A loop's timers may fire that much early."""
 _READS = frozenset({"read", "snapshot"})
 """Operations that succeed on a read-only registry, too, so they prove no recovery."""
-
-_REFUSALS = (
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.InsufficientPrivilegeError,
-    asyncpg.UndefinedObjectError,
-    asyncpg.ClientConfigurationError,
-)
-"""The last two are options of the URL that the server or the client does not know."""
-_NO_SCHEMA = (
-    asyncpg.UndefinedFunctionError,
-    asyncpg.InvalidSchemaNameError,
-    asyncpg.UndefinedTableError,
-)
-_BAD_DATA = (
-    asyncpg.DataError,
-    asyncpg.IntegrityConstraintViolationError,
-    asyncpg.UntranslatableCharacterError,
-    asyncpg.CharacterNotInRepertoireError,
-    UnicodeError,
-)
 
 
 async def _keep(_: object) -> None:
@@ -66,25 +45,19 @@ class RegistryConnection:
         on_connect: Callable[[], Awaitable[None]],
     ) -> None:
         """Take the registry's URL, a bound in seconds on any call, and who hears of connections."""
-        self._pool = asyncpg.create_pool(
-            url,
-            min_size=0,
-            max_size=MAX_CONNECTIONS,
-            init=self._greet,
-            reset=_keep,
-            timeout=timeout,
-            statement_cache_size=0,
-            server_settings={"application_name": "database-health-worker"},
-        )
+        self._url = url
         self._timeout = timeout
+        self._pool = self._make_pool()
         self._on_connect = on_connect
+        self._secrets = secrets_of(url)
         self.place = urlsplit(url).netloc.rpartition("@")[2]
         self._log = log
         self._meter = meter
         self._is_open = False
         self._is_proven = False
         self._is_usable = False
-        self._failures = 0
+        self._back_off = 0.0
+        """Seconds; 0 while there is no trouble."""
         self._failing_since = 0.0
         self._reminded_at = -REMINDER_SECONDS
         self._is_announced = False
@@ -94,7 +67,7 @@ class RegistryConnection:
 
     @property
     def is_usable(self) -> bool:
-        """Whether the last call succeeded."""
+        """Whether the last call that writes succeeded."""
         return self._is_usable
 
     async def fetch(
@@ -115,11 +88,11 @@ class RegistryConnection:
             raise RegistryUnavailableError(self._last_fault)
         try:
             rows = await self._fetch(statement, arguments)
-        except _BAD_DATA as error:
+        except BAD_DATA as error:
             if on_bad_data is None:
                 raise
             raise on_bad_data(f"the registry refused the data of {operation}") from error
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, WorkerError) as error:
+        except TROUBLE as error:
             self._meter.registry_failed(operation)
             raise self._failed(error) from error
         self._succeeded(operation)
@@ -130,22 +103,42 @@ class RegistryConnection:
         if self._is_open:
             self._pool.terminate()
 
+    def _make_pool(self) -> Any:
+        return asyncpg.create_pool(
+            self._url,
+            min_size=0,
+            max_size=MAX_CONNECTIONS,
+            init=self._greet,
+            reset=_keep,
+            timeout=self._timeout,
+            statement_cache_size=0,
+            server_settings={"application_name": "database-health-worker"},
+        )
+
     async def _fetch(self, statement: str, arguments: Sequence[object]) -> Sequence[Any]:
         """Terminate a connection that takes too long: cancelling would need a second one."""
-        async with asyncio.timeout(self._timeout):
-            await self._pool
+        pool, loop = self._pool, asyncio.get_running_loop()
+        end = loop.time() + self._timeout
+        async with asyncio.timeout_at(end):
+            await pool
             self._is_open = True
-            connection = await self._pool.acquire()
-        loop = asyncio.get_running_loop()
-        alarm = loop.call_later(self._timeout, connection.terminate)
+            connection = await pool.acquire()
+        if pool is not self._pool:  # replaced while this connection was being made
+            _terminate(connection)
+            raise ConnectionAbortedError
+        alarm = loop.call_at(end, _terminate, connection)
         try:
             rows: Sequence[Any] = await connection.fetch(statement, *arguments)
+        except asyncpg.ConnectionDoesNotExistError as error:
+            if end - loop.time() > CLOCK_GRAIN_SECONDS:
+                raise
+            raise TimeoutError from error
         except asyncio.CancelledError:
-            connection.terminate()
+            _terminate(connection)
             raise
         finally:
             alarm.cancel()
-            await self._pool.release(connection)
+            await pool.release(connection)
         return rows
 
     async def _greet(self, connection: Any) -> None:
@@ -163,13 +156,17 @@ class RegistryConnection:
             raise
 
     def _failed(self, error: BaseException) -> WorkerError:
-        fault = _fault(error, self._timeout)
+        fault = read_fault(error, self._secrets)
         if not self._is_proven and not isinstance(fault, RegistryUnavailableError):
             return fault
         now = time.monotonic()
-        self._failures += 1
-        self._failing_since = self._failing_since or now
-        self._resume_at = now + min(MAX_BACK_OFF_SECONDS, 0.25 * 2**self._failures)
+        if isinstance(error, TimeoutError):
+            self._replace_pool()
+        if now >= self._resume_at:  # what fails beside a call that failed tells nothing new
+            self._failing_since = self._failing_since or now
+            doubled = min(MAX_BACK_OFF_SECONDS, 2 * self._back_off)
+            self._back_off = doubled or FIRST_BACK_OFF_SECONDS
+            self._resume_at = now + self._back_off
         self._last_fault = str(fault)
         self._is_usable = False
         self._meter.registry_usable(usable=False)
@@ -185,16 +182,23 @@ class RegistryConnection:
             )
         return RegistryUnavailableError(self._last_fault)
 
+    def _replace_pool(self) -> None:
+        """Give up every connection: where one fell silent, each of the others would cost a wait."""
+        if self._is_open:
+            self._pool.terminate()
+            self._pool = self._make_pool()
+            self._is_open = False
+
     def _succeeded(self, operation: str) -> None:
         self._is_proven = True
-        if self._failures and operation in _READS:
+        if operation in _READS:
             return
         if not self._is_usable:
             self._is_usable = True
             self._meter.registry_usable(usable=True)
-        if self._failures:
+        if self._back_off:
             seconds = round(time.monotonic() - self._failing_since, 1)
-            self._failures, self._failing_since, self._resume_at = 0, 0.0, 0.0
+            self._back_off, self._failing_since, self._resume_at = 0.0, 0.0, 0.0
             if not self._is_announced:
                 return
             self._is_announced = False
@@ -206,26 +210,7 @@ class RegistryConnection:
             )
 
 
-def _fault(error: BaseException, timeout: float) -> WorkerError:
-    """Say in one line what is wrong with the registry; the server's words hold no secret."""
-    if isinstance(error, WorkerError):
-        return error
-    if isinstance(error, _REFUSALS):
-        return RegistryRefusedError(
-            f"the registry refuses us: {error}; check the role, password, database and options of "
-            "DATABASE_URL, and that the role is a member of platform_health_worker"
-        )
-    if isinstance(error, _NO_SCHEMA):
-        return SchemaError(
-            "the registry has no health worker schema, or an older one: "
-            "run `health-worker schema apply`"
-        )
-    if isinstance(error, ConnectionError) and "SSL upgrade" in str(error):
-        return RegistryRefusedError("the registry speaks no TLS, but sslmode demands it")
-    if isinstance(error, TimeoutError | asyncpg.ConnectionDoesNotExistError):
-        return RegistryUnavailableError(
-            f"it closed the connection, or did not answer within {timeout:g} s"
-        )
-    if isinstance(error, OSError) and (known := translate(error, ())):
-        return RegistryUnavailableError(known.text)
-    return RegistryUnavailableError(f"{type(error).__name__}: {error}".splitlines()[0])
+def _terminate(connection: Any) -> None:
+    """End a connection at once; the pool may have done so just before."""
+    with suppress(asyncpg.InterfaceError):
+        connection.terminate()

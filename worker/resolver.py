@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import dns.asyncresolver
 import dns.exception
 import dns.message
 import dns.nameserver
+import dns.rcode
 import dns.rdatatype
 import dns.resolver
 
@@ -21,9 +23,14 @@ IPAddress = IPv4Address | IPv6Address
 
 HOSTS_FILE = Path("/etc/hosts")
 LIFETIME_SECONDS = 30.0
-PROOF_SECONDS = 5.0
-"""How long it counts that our nameservers answered somebody, or nobody."""
+WONDER_SECONDS = 0.1
+"""How long a look-up is waited for before our nameservers are asked whether they answer at all."""
+PROOF_SECONDS = 2.0
+"""How long they have to prove it."""
+OTHER_FAMILY_SECONDS = 0.3
+"""How long the one family's addresses are waited for once the other's are there (RFC 8305)."""
 LOOPBACK: tuple[IPAddress, ...] = (IPv6Address("::1"), IPv4Address("127.0.0.1"))
+SILENT_RESOLVER = "the worker's resolver does not answer"
 _SILENT = "the look-up of the name was not answered"
 
 
@@ -32,8 +39,8 @@ class Resolver:
 
     def __init__(self, resolver: dns.asyncresolver.Resolver | None = None) -> None:
         self._resolver = resolver
-        self._proof: tuple[float, bool] = (-PROOF_SECONDS, True)
         self._proving = asyncio.Lock()
+        self._proved_at = self._failed_at = float("-inf")
         self._hosts: dict[str, tuple[IPAddress, ...]] = {}
         self._hosts_read_at = 0.0
 
@@ -45,33 +52,50 @@ class Resolver:
         """
         if known := self._known(name):
             return known
-        found = await asyncio.gather(
-            self._ask(name, "AAAA"), self._ask(name, "A"), return_exceptions=True
-        )
-        addresses = [ip_address(text) for each in found if isinstance(each, list) for text in each]
-        faults = [each for each in found if isinstance(each, BaseException)]
+        families = [asyncio.ensure_future(self._ask(name, kind)) for kind in ("AAAA", "A")]
+        try:
+            await _enough(families)
+            ended = [each for each in families if each.done()]
+        finally:
+            for each in families:
+                each.cancel()
+        faults = [fault for each in ended if (fault := each.exception())]
+        found = [each.result() for each in ended if not each.exception()]
+        addresses = tuple(ip_address(text) for texts in found for text in texts)
         if not addresses:
             raise faults[0] if faults else ProbeError(Reason.DNS, "the name does not resolve")
-        return tuple(addresses)
+        return addresses
+
+    def is_silent(self, since: float) -> bool:
+        """Whether, for all we know, our nameservers have answered nobody since these seconds."""
+        is_doubted = self._proving.locked() or self._failed_at > self._proved_at
+        return is_doubted and self._proved_at < since
 
     async def records(self, name: str, kind: str) -> list[str]:
         """Look up SRV or TXT records as text; raises as `addresses` does."""
         return await self._ask(name, kind)
 
     async def _ask(self, name: str, kind: str) -> list[str]:
-        resolver = self._configured()
+        resolver, since = self._configured(), time.monotonic()
+        search = kind in {"A", "AAAA"}
+        looking = asyncio.ensure_future(
+            resolver.resolve(name, kind, search=search, lifetime=LIFETIME_SECONDS)
+        )
+        looking.add_done_callback(_note)
         try:
-            answer = await resolver.resolve(
-                name, kind, search=kind in {"A", "AAAA"}, lifetime=LIFETIME_SECONDS
-            )
+            await asyncio.wait({looking}, timeout=WONDER_SECONDS)
+            if not looking.done():
+                await self._prove(resolver, since)
+            answer = await looking
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
             return []
         except (dns.resolver.LifetimeTimeout, dns.resolver.NoNameservers):
-            if await self._is_anybody_there(resolver):
-                raise ProbeError(Reason.DNS, _SILENT) from None
-            raise ProbeError(Reason.INTERNAL, "the worker's resolver does not answer") from None
+            await self._prove(resolver, since)
+            raise ProbeError(Reason.DNS, _SILENT) from None
         except dns.exception.DNSException:
             raise ProbeError(Reason.DNS, "the name cannot be looked up") from None
+        finally:
+            looking.cancel()
         if kind == "TXT":
             return [b"".join(record.strings).decode("utf-8", "replace") for record in answer]
         return [record.to_text() for record in answer]
@@ -85,24 +109,20 @@ class Resolver:
             self._resolver.cache = dns.resolver.LRUCache(10_000)
         return self._resolver
 
-    async def _is_anybody_there(self, resolver: dns.asyncresolver.Resolver) -> bool:
-        """Whether our nameservers answer anything at all, asked once for all who wonder."""
+    async def _prove(self, resolver: dns.asyncresolver.Resolver, since: float) -> None:
+        """See that our nameservers answer anything at all, asked once for all who wonder.
+
+        Raises:
+            ProbeError: `internal` where they have answered nobody since these seconds.
+        """
         async with self._proving:
-            if time.monotonic() - self._proof[0] > PROOF_SECONDS:
-                query = dns.message.make_query(".", dns.rdatatype.NS)
-                servers = [server for server in resolver.nameservers if not isinstance(server, str)]
-                servers += [
-                    dns.nameserver.Do53Nameserver(server, resolver.port)
-                    for server in resolver.nameservers
-                    if isinstance(server, str)
-                ]
-                answers = await asyncio.gather(
-                    *(server.async_query(query, 2.0, None, 0, False, None) for server in servers),
-                    return_exceptions=True,
-                )
-                is_there = any(isinstance(answer, dns.message.Message) for answer in answers)
-                self._proof = (time.monotonic(), is_there)
-            return self._proof[1]
+            if self._proved_at < since and self._failed_at < since:
+                if await _is_anybody_there(resolver):
+                    self._proved_at = time.monotonic()
+                else:
+                    self._failed_at = time.monotonic()
+            if self._proved_at < since:
+                raise ProbeError(Reason.INTERNAL, SILENT_RESOLVER)
 
     def _known(self, name: str) -> tuple[IPAddress, ...]:
         """Read /etc/hosts again when it has changed; `localhost` is always known."""
@@ -115,6 +135,37 @@ class Resolver:
             self._hosts = {}
         bare = name.rstrip(".").lower()
         return self._hosts.get(bare, LOOPBACK if bare == "localhost" else ())
+
+
+def _note(looking: asyncio.Future[dns.resolver.Answer]) -> None:
+    """Take a fault that nobody waits for any more."""
+    if not looking.cancelled():
+        looking.exception()
+
+
+async def _enough(families: Sequence[asyncio.Future[list[str]]]) -> None:
+    """Wait for both families, for the later one only a little once there is an address."""
+    done, waiting = await asyncio.wait(families, return_when=asyncio.FIRST_COMPLETED)
+    has_found = any(not each.exception() and each.result() for each in done)
+    if waiting:
+        await asyncio.wait(waiting, timeout=OTHER_FAMILY_SECONDS if has_found else None)
+
+
+async def _is_anybody_there(resolver: dns.asyncresolver.Resolver) -> bool:
+    query = dns.message.make_query(".", dns.rdatatype.NS)
+    servers = [server for server in resolver.nameservers if not isinstance(server, str)]
+    servers += [
+        dns.nameserver.Do53Nameserver(server, resolver.port)
+        for server in resolver.nameservers
+        if isinstance(server, str)
+    ]
+    asking = (server.async_query(query, PROOF_SECONDS, None, 0, False, None) for server in servers)
+    answers = await asyncio.gather(*asking, return_exceptions=True)
+    # One that fails at everything has lost those whom it asks itself.
+    return any(
+        isinstance(answer, dns.message.Message) and answer.rcode() != dns.rcode.SERVFAIL
+        for answer in answers
+    )
 
 
 def _parse(text: str) -> dict[str, tuple[IPAddress, ...]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncpg
 
+from worker.connection import scrub, secrets_of
 from worker.errors import (
     RegistryRefusedError,
     RegistryUnavailableError,
@@ -29,7 +30,7 @@ CHECKS = "test_database_health.sql"
 
 _PSQL_BLOCK = re.compile(r"^\\if .*?^\\endif$", re.MULTILINE | re.DOTALL)
 _PSQL_LINE = re.compile(r"^\\.*$", re.MULTILINE)
-_CHECKS_VIEW = re.compile(r"^create temp view .*?;$", re.MULTILINE | re.DOTALL)
+_REPORT = re.compile(r"^select ", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +51,19 @@ async def apply(url: str, seconds: float) -> list[str]:
     """
     async with _connected(url, seconds) as connection:
         for name in APPLIED:
-            await _run(connection, name)
+            await _execute(connection, name, _without_psql(name))
     return list(APPLIED)
 
 
 async def verify(url: str, seconds: float) -> list[CheckLine]:
     """Run the checks of `test_database_health.sql`; raises as `apply` does."""
-    view = _CHECKS_VIEW.search(_text(CHECKS))
-    if view is None:
-        raise SchemaError(f"{CHECKS} defines no checks")
+    run_checks = _REPORT.split(_without_psql(CHECKS), maxsplit=1)[0]
     async with _connected(url, seconds) as connection:
-        try:
-            await connection.execute(view[0])
-            rows = await connection.fetch("select name, passed, detail from database_health_checks")
-        except asyncpg.UndefinedTableError as error:
-            raise SchemaError(f"{error}: run `health-worker schema apply`") from None
-        except asyncpg.InsufficientPrivilegeError as error:
-            raise RegistryRefusedError(f"{error}; verify as the registry's owner") from None
-    return [CheckLine(row["name"], row["passed"], row["detail"] or "") for row in rows]
+        await _execute(connection, CHECKS, run_checks)
+        rows = await connection.fetch(
+            "select name, passed, detail from database_health_checks order by number"
+        )
+    return [CheckLine(row["name"], row["passed"], row["detail"]) for row in rows]
 
 
 async def rollback(url: str, number: str, destroy_rows: int | None, seconds: float) -> str:
@@ -78,7 +74,7 @@ async def rollback(url: str, number: str, destroy_rows: int | None, seconds: flo
     async with _connected(url, seconds) as connection:
         rows = "" if destroy_rows is None else str(destroy_rows)
         await connection.execute("select set_config('platform.destroy_rows', $1, false)", rows)
-        await _run(connection, name)
+        await _execute(connection, name, _without_psql(name))
     return name
 
 
@@ -93,7 +89,7 @@ async def _connected(url: str, seconds: float) -> AsyncIterator[Any]:
         raise RegistryRefusedError(f"the registry refuses us: {error}") from None
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         known = translate(error, ())
-        why = known.text if known else error
+        why = known.text if known else scrub(str(error), secrets_of(url))
         raise RegistryUnavailableError(f"the registry cannot be reached: {why}") from None
     try:
         yield connection
@@ -101,8 +97,7 @@ async def _connected(url: str, seconds: float) -> AsyncIterator[Any]:
         connection.terminate()
 
 
-async def _run(connection: Any, name: str) -> None:
-    statements = _PSQL_LINE.sub("", _PSQL_BLOCK.sub("", _text(name)))
+async def _execute(connection: Any, name: str, statements: str) -> None:
     try:
         await connection.execute(statements)
     except asyncpg.PostgresError as error:
@@ -110,9 +105,15 @@ async def _run(connection: Any, name: str) -> None:
 
 
 def _refusal(name: str, error: asyncpg.PostgresError) -> WorkerError:
+    why = str(error).splitlines()[0]  # without the server's DETAIL and HINT
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
-        return RegistryRefusedError(f"{name}: {error}; apply the schema as the registry's owner")
-    return SchemaError(f"{name}: {error}")
+        return RegistryRefusedError(f"{name}: {why}; apply the schema as the registry's owner")
+    return SchemaError(f"{name}: {why}")
+
+
+def _without_psql(name: str) -> str:
+    """Read a file as the server may run it: psql's own commands are for psql."""
+    return _PSQL_LINE.sub("", _PSQL_BLOCK.sub("", _text(name)))
 
 
 def _text(name: str) -> str:

@@ -49,13 +49,19 @@ async def watch(
         await asyncio.sleep(min(LOOK_SECONDS, stuck_seconds - age))
 
 
-def end_process(age: float) -> None:
+def end_stuck_process(age: float) -> None:
+    """End the process because the last tick ended `age` seconds ago."""
+    end_process(f"no tick has ended for {age:.0f} s: the worker is stuck and ends itself")
+
+
+def end_process(message: str) -> None:
     """End the process at once with exit code 1: the main loop, or logging, may never return."""
     line = {
         "timestamp": datetime.now(UTC).isoformat(),
         "level": "error",
         "event": Event.WORKER_STOPPED,
-        "message": f"no tick has ended for {age:.0f} s: the worker is stuck and ends itself",
+        "message": message,
+        "exit_code": 1,
     }
     os.write(sys.stdout.fileno(), json.dumps(line).encode() + b"\n")
     os._exit(1)

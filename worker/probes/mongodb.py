@@ -61,7 +61,7 @@ class MongoDBProbe:
                 hosts = await self._network.srv_hosts(name, watch)
                 text = await self._network.txt(name, watch)
         except TimeoutError:
-            raise _late(plan.connect_timeout, Phase.DNS) from None
+            raise self._network.too_late(watch, plan.connect_timeout) from None
         return with_dns(plan, hosts, text)
 
     async def _ask_host(self, plan: MongoDBPlan, visit: Visit, end: float) -> Answer:
@@ -76,7 +76,7 @@ class MongoDBProbe:
             ):
                 talk = Conversation(connection)
                 with visit.watch(Phase.AUTH):
-                    hello = await talk.hello(_extras(plan, login))
+                    hello = await talk.hello(_extras(plan, login), seconds / 2)
                     judge(plan, visit.host, hello)
                     visit.is_chosen = True
                     await sign_in(talk, login, hello)
@@ -86,7 +86,10 @@ class MongoDBProbe:
                     await talk.ping()
                 return Answer(visit.watch.phases)
         except TimeoutError:
-            raise _late(seconds, visit.watch.current) from None
+            if visit.watch.current is not Phase.PING:
+                raise self._network.too_late(visit.watch, seconds) from None
+            text = f"ping not answered within {seconds * 1000:.0f} ms"
+            raise ProbeError(Reason.TIMEOUT, text) from None
 
 
 def with_dns(plan: MongoDBPlan, hosts: tuple[Host, ...], text: str | None) -> MongoDBPlan:
@@ -115,11 +118,3 @@ def with_dns(plan: MongoDBPlan, hosts: tuple[Host, ...], text: str | None) -> Mo
 def _extras(plan: MongoDBPlan, login: Login | None) -> dict[str, object]:
     extras = dict(login.in_hello()) if login else {}
     return {**extras, "loadBalanced": True} if plan.is_load_balanced else extras
-
-
-def _late(seconds: float, phase: Phase | None) -> ProbeError:
-    if phase is Phase.PING:
-        return ProbeError(Reason.TIMEOUT, f"ping not answered within {seconds * 1000:.0f} ms")
-    reason = Reason.DNS if phase is Phase.DNS else Reason.TIMEOUT
-    where = f" (in {phase})" if phase else ""
-    return ProbeError(reason, f"not connected within {seconds * 1000:.0f} ms{where}")

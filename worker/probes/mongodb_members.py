@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from worker.connection import clean
+from worker.connection import quoted
 from worker.errors import ProbeError
 from worker.model import Answer, Reason
 from worker.network import Stopwatch
@@ -92,7 +92,7 @@ def _judge_member(host: Host, hello: Mapping[str, Any], *, is_primary: bool) -> 
 def _wrong_set(name: object) -> str:
     if not isinstance(name, str):
         return "replicaSet is given, but the server is no member of a replica set"
-    return clean(f"replicaSet is not the name of the server's set, which is {name[:64]}")
+    return f"replicaSet is not the name of the server's set, which is {quoted(name, 64)}"
 
 
 def _not_ready(text: str) -> ProbeError:

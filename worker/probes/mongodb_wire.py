@@ -6,6 +6,7 @@ the server's `src/mongo/base/error_codes.yml`.
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 
 from worker import __version__
-from worker.connection import clean
+from worker.connection import quoted
 from worker.errors import ProbeError, Reading
 from worker.model import Reason
 
@@ -23,6 +24,8 @@ Document = Mapping[str, Any]
 
 MAX_QUOTED = 120
 """Characters of a stranger's words that are worth passing on."""
+MAX_NAME = 40
+"""Characters of an error's name."""
 
 _HEADER = struct.Struct("<iiii")
 _OP_MSG = 2013
@@ -30,7 +33,9 @@ _SMALLEST = _HEADER.size + 4 + 1 + 5
 """Header, flags, kind of section, an empty document."""
 _CHECKSUM_PRESENT, _MORE_TO_COME = 1, 2
 _REQUEST_ID = int.from_bytes(b"\r\n\r\n", "little")
-"""Line ends, for a server that waits for a line (Redis, HTTP) answers and is known by that."""
+"""Line ends, for a server that waits for a line (HTTP) answers and is known by that."""
+_LONGEST_LINE = 65_536
+"""Bytes that Redis reads in vain for the end of a line before it says so: a NUL hides ours."""
 
 # A stranger's dates may lie outside of Python's; nobody reads them.
 _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
@@ -101,14 +106,19 @@ def read_error(code: object, name: object, message: object) -> CommandError:
         return CommandError(number, known)
     what = name if isinstance(name, str) else "error"
     words = message if isinstance(message, str) else "no message"
-    text = clean(f"the server answers {what[:40]} ({number}): {words}"[: MAX_QUOTED + 80])
+    text = f"the server answers {quoted(what, MAX_NAME)} ({number}): {quoted(words, MAX_QUOTED)}"
     return CommandError(number, (Reason.NOT_READY, text))
 
 
-def encode(command: Document) -> bytes:
+def encode(command: Document, flags: int = 0) -> bytes:
     """Write one command as a message."""
     body = bson.encode(command)
-    return _HEADER.pack(_SMALLEST - 5 + len(body), _REQUEST_ID, 0, _OP_MSG) + b"\0\0\0\0\0" + body
+    head = _HEADER.pack(_SMALLEST - 5 + len(body), _REQUEST_ID, 0, _OP_MSG)
+    return head + struct.pack("<IB", flags, 0) + body
+
+
+_NUDGE = encode({"ping": 1, "comment": "." * _LONGEST_LINE, "$db": "admin"}, _MORE_TO_COME)
+"""A command that MongoDB does not answer, and that no Redis takes in silence."""
 
 
 class Conversation:
@@ -134,8 +144,16 @@ class Conversation:
             raise read_error(reply.get("code"), reply.get("codeName"), reply.get("errmsg"))
         return reply
 
-    async def hello(self, more: Document) -> dict[str, Any]:
-        """Ask who is there, in the older words where the newer ones are unknown."""
+    async def hello(self, more: Document, patience: float) -> dict[str, Any]:
+        """Ask who is there; after so many seconds of silence say what Redis has to answer."""
+        nudge = asyncio.get_running_loop().call_later(patience, self._pipe.write, _NUDGE)
+        try:
+            return await self._hello(more)
+        finally:
+            nudge.cancel()
+
+    async def _hello(self, more: Document) -> dict[str, Any]:
+        """Ask in the older words where the newer ones are unknown."""
         rest = {"client": _CLIENT, **more, "$db": "admin"}
         try:
             return await self.run({"hello": 1, **rest})

@@ -70,7 +70,10 @@ class PostgreSQLProbe:
                     value = await session.query(plan.wish.query)
                 answer = Answer(watch.phases)
         except TimeoutError:
-            raise _late(plan, seconds, watch.current) from None
+            if watch.current is not Phase.PING:
+                raise self._network.too_late(watch, seconds) from None
+            text = f"the query is not answered within {plan.command_timeout * 1000:.0f} ms"
+            raise ProbeError(Reason.TIMEOUT, text) from None
         if value == plan.wish.answer:
             return answer
         raise unwished(plan)
@@ -88,12 +91,3 @@ def _is_passed_over(fault: ProbeError, watch: Stopwatch) -> bool:
     """Whether libpq would go on to the next host: not once this one has refused the user."""
     is_unreached = fault.reason in _UNREACHED and watch.current is not Phase.PING
     return is_unreached or isinstance(fault, ElsewhereError)
-
-
-def _late(plan: PostgreSQLPlan, seconds: float, phase: Phase | None) -> ProbeError:
-    if phase is Phase.PING:
-        text = f"the query is not answered within {plan.command_timeout * 1000:.0f} ms"
-        return ProbeError(Reason.TIMEOUT, text)
-    reason = Reason.DNS if phase is Phase.DNS else Reason.TIMEOUT
-    where = f" (in {phase})" if phase else ""
-    return ProbeError(reason, f"not connected within {seconds * 1000:.0f} ms{where}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pydantic import Field
 
-from worker.connection import ConnectionString
+from worker.connection import ConnectionString, secret_forms
 from worker.errors import ProbeError
 from worker.model import Reason
 from worker.plan import MAX_MILLISECONDS, Host, Plan, RowModel, Tls, TlsRules, parse_config
@@ -64,6 +65,7 @@ class Wish(NamedTuple):
     answer: bytes = b"1"
 
 
+_SETTING = re.compile(r"=([^\s=]{4,})")
 _READ_ONLY = b"SHOW transaction_read_only"
 _RECOVERY = b"SELECT pg_catalog.pg_is_in_recovery()"
 _WISHES: Mapping[str, Wish] = {
@@ -95,13 +97,19 @@ class PostgreSQLPlan(Plan):
     """`channel_binding=require`: no proof may be given that somebody between could use."""
     session: str = "any"
     """The value of `target_session_attrs`."""
-    parameters: Mapping[str, str]
+    parameters: Mapping[str, str] = field(repr=False)
     """What the server is told at the start beside user and database."""
 
     @property
     def wish(self) -> Wish:
         """What to ask once signed in."""
         return _WISHES[self.session]
+
+    def secrets(self) -> Iterator[str]:
+        """Yield the forms of the settings' values, too: a server quotes those that it refuses."""
+        yield from Plan.secrets(self)
+        for value in _SETTING.findall(self.parameters.get("options", "")):
+            yield from secret_forms(value)
 
 
 def make_plan(

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from struct import Struct
 
-from worker.connection import clean
+from worker.connection import quoted
 from worker.errors import ProbeError, Reading
 from worker.model import Phase, Reason
 from worker.network import MAX_REPLY, Connection, Stopwatch
@@ -57,7 +57,7 @@ def read_error(code: str, message: str) -> ProbeError:
     """Read an SQLSTATE and what came with it by the one table."""
     if code == "28000" and "certificate" in message:
         return ProbeError(Reason.TLS, "the server demands a client certificate (28000)")
-    found = _ERRORS.get(code, (Reason.NOT_READY, clean(message[:MAX_QUOTED])))
+    found = _ERRORS.get(code, (Reason.NOT_READY, quoted(message, MAX_QUOTED)))
     kind = ElsewhereError if code == "57P03" else ProbeError
     return kind(found[0], f"{found[1]} ({code})")
 

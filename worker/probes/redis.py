@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from worker.connection import ConnectionString, clean
+from worker.connection import ConnectionString, quoted
 from worker.errors import ProbeError, Reading
 from worker.model import Answer, Phase, Reason
 from worker.network import Connection, Network, Stopwatch
@@ -104,7 +104,8 @@ def _index(path: str | None, option: str | None, configured: int) -> int:
     if text is None:
         return configured
     if not (text.isascii() and text.isdigit() and int(text[:11]) <= MAX_INDEX):
-        raise _unusable("the connection string's database is not a number from 0 on")
+        where = "option db" if path is None else "database"
+        raise _unusable(f"the connection string's {where} is not a number from 0 on")
     return int(text)
 
 
@@ -163,10 +164,10 @@ def read_error(line: str) -> ProbeError:
         if words.startswith(start):
             return ProbeError(*found)
     if code not in {"", "ERR"}:
-        return ProbeError(Reason.NOT_READY, f"the server answers with the error {code}")
+        return ProbeError(Reason.NOT_READY, f"the server answers with the error {quoted(code, 32)}")
     # An unknown command's arguments are echoed: AUTH's would be the password.
-    quoted = clean(_ECHO.sub("", line)[:MAX_QUOTED])
-    return ProbeError(Reason.NOT_READY, f"the server answers with the error: {quoted}")
+    text = quoted(_ECHO.sub("", line), MAX_QUOTED)
+    return ProbeError(Reason.NOT_READY, f"the server answers with the error {text}")
 
 
 def command(*parts: str) -> bytes:
@@ -212,17 +213,10 @@ class RedisProbe:
                     _check(await connection.read_line(), b"+PONG")
                 return Answer(watch.phases)
         except TimeoutError:
-            raise _late(plan, watch.current) from None
-
-
-def _late(plan: RedisPlan, phase: Phase | None) -> ProbeError:
-    if phase is Phase.PING:
-        return ProbeError(
-            Reason.TIMEOUT, f"PING not answered within {plan.command_timeout * 1000:.0f} ms"
-        )
-    reason = Reason.DNS if phase is Phase.DNS else Reason.TIMEOUT
-    where = f" (in {phase})" if phase else ""
-    return ProbeError(reason, f"not connected within {plan.connect_timeout * 1000:.0f} ms{where}")
+            if watch.current is not Phase.PING:
+                raise self._network.too_late(watch, plan.connect_timeout) from None
+            text = f"PING not answered within {plan.command_timeout * 1000:.0f} ms"
+            raise ProbeError(Reason.TIMEOUT, text) from None
 
 
 async def _sign_in(connection: Connection, plan: RedisPlan) -> None:

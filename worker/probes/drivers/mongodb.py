@@ -14,7 +14,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any, Literal, Protocol
 from urllib.parse import quote
 
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, pool_options
 from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeoutError
 
 from worker.connection import ConnectionString
@@ -27,6 +27,10 @@ from worker.probes.mongodb_wire import AUTHENTICATION_FAILED
 CLOSE_SECONDS = 0.5
 MOTOR_THREADS = 200
 """As many as the worker's default slots: each call of motor's holds one until it ends."""
+
+# Every client of PyMongo's or motor's else tells each server parts of our environment: AWS_REGION,
+# VERCEL_REGION, AI_AGENT and the like.
+pool_options._metadata_env = dict  # noqa: SLF001 -- no option does it
 
 
 class _Library(Protocol):

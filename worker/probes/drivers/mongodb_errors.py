@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import ssl
 from typing import Any
 
@@ -16,18 +18,20 @@ from pymongo.errors import (
     ProtocolError,
 )
 
-from worker.connection import clean
+from worker.connection import quoted
 from worker.errors import ProbeError, Reading, Rule, reading, translate
 from worker.model import Reason
 from worker.plan import Host
 from worker.probes.mongodb_plan import unusable
-from worker.probes.mongodb_wire import read_error
+from worker.probes.mongodb_wire import MAX_QUOTED, read_error
 
 _UP_BUT_NO_PRIMARY = frozenset({"RSSecondary", "RSArbiter", "RSOther", "RSGhost"})
 _ABSURD_SCRAM = "Server returned an invalid"
 _WRONG_SET = "configured to connect to a replica set"
-_ENDS = frozenset({"connection closed", "connection is already closed"})
+_ENDS = frozenset({"connection closed", "connection is already closed", "connection is closed"})
 _TLS = "SSL handshake failed"
+_SYSTEM_ERROR = re.compile(r"\[Errno (\d{1,3})\]")
+_BAD_CERTIFICATE = re.compile(r"certificate verify failed: ([^(]{1,80}) \(_ssl")
 
 
 def _refusal(error: BaseException) -> Reading | None:
@@ -42,17 +46,27 @@ def _refusal(error: BaseException) -> Reading | None:
 def _operation(error: BaseException) -> Reading:
     # SCRAM's faults come as an OperationFailure that has no code, told apart by its text alone.
     if str(error).startswith(_ABSURD_SCRAM):
-        return Reason.PROTOCOL, clean(str(error))
-    return _refusal(error) or (Reason.NOT_READY, clean(f"the server answers: {error}"))
+        return Reason.PROTOCOL, quoted(str(error), MAX_QUOTED)
+    return _refusal(error) or (
+        Reason.NOT_READY,
+        f"the server answers {quoted(str(error), MAX_QUOTED)}",
+    )
 
 
 def _reconnect(error: BaseException) -> Reading | None:
     if (read := _refusal(error)) is not None:
         return read
-    # The exception hides the cause of a failed handshake: with TLS even a refused connection is
-    # called one, and a server that hangs up during the handshake leaves nothing but this text.
-    is_plain = not isinstance(error.__cause__, (ssl.SSLError, ConnectionRefusedError, TimeoutError))
-    if _TLS in str(error) and is_plain:
+    if isinstance(error.__cause__, (ssl.SSLError, ConnectionRefusedError, TimeoutError)):
+        return None
+    # PyMongo's monitor strips the cause off (PYTHON-2433), so that the text alone is left of it;
+    # and it calls a handshake failed whatever went wrong, a refused connection included.
+    text = str(error)
+    if (match := _SYSTEM_ERROR.search(text)) and int(match[1]) != errno.ECONNRESET:
+        fault = translate(OSError(int(match[1]), ""), ())
+        return (fault.reason, fault.text) if fault else None
+    if match := _BAD_CERTIFICATE.search(text):
+        return Reason.TLS, f"the certificate is not accepted: {match[1]}"
+    if _TLS in text:
         return Reason.TLS, "the TLS handshake failed"
     return None if error.__cause__ else (Reason.CLOSED, "the server closed the connection")
 
@@ -63,12 +77,12 @@ def _configuration(error: BaseException) -> Reading | None:
         return Reason.DNS, "the mongodb+srv name does not resolve"
     if _WRONG_SET in str(error):
         return Reason.MISCONFIGURED, "replicaSet is not the name of the server's set"
-    return Reason.MISCONFIGURED, clean(str(error))
+    return Reason.MISCONFIGURED, quoted(str(error), MAX_QUOTED)
 
 
 def _closed(error: BaseException) -> Reading | None:
     # PyMongo makes an OSError without a number of an end of file.
-    is_end = str(error) in _ENDS
+    is_end = str(error).lower() in _ENDS
     return (Reason.CLOSED, "the server closed the connection") if is_end else None
 
 

@@ -53,7 +53,13 @@ _RULES: tuple[Rule, ...] = (
 )
 
 
-_FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+_FAULTS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    UnicodeError,
+)
 
 
 def _context(rules: TlsRules) -> ssl.SSLContext:

@@ -1,0 +1,13 @@
+"""Every fault of names, routes and our own side under its right name."""
+
+from __future__ import annotations
+
+from tests.faults.cell import run
+from tests.faults.matrix import Fault, Way, cells
+from tests.faults.network_faults import ROWS
+from tests.faults.stage import Stage
+
+
+@cells(ROWS)
+async def test_every_fault_has_its_right_name(fault: Fault, way: Way, stage: Stage) -> None:
+    await run(fault, way, stage)

@@ -1,0 +1,147 @@
+"""A registry as its owner sees it, and the files as psql and the worker run them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from testbed.postgresql import PostgreSQLServer
+from testbed.programs import find_program
+
+SCHEMA = Path(__file__).parent.parent.parent / "schema"
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Add = Callable[..., Awaitable[UUID]]
+
+
+@pytest.fixture
+def psql() -> Run:
+    """psql URL ARGUMENT..., as somebody types it; `-f` takes a name in `schema/`."""
+
+    def run(url: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [find_program("psql", "postgresql-client"), "--no-psqlrc", "-At", url, *arguments],
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", **environment},
+            cwd=SCHEMA,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def schema_command(tmp_path: Path) -> Run:
+    """health-worker schema WORD..., from a folder without the files and without psql on PATH."""
+
+    def run(url: str, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "worker", "schema", *words],
+            env={
+                "PATH": str(tmp_path),
+                "PYTHONPATH": str(SCHEMA.parent),
+                "SCHEMA_DATABASE_URL": url,
+            },
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def registry_database(cluster: PostgreSQLServer, registry_template: str) -> Iterator[str]:
+    """One registry for all tests of a module; `owner` empties it after each."""
+    name = f"registry_{uuid4().hex}"
+    cluster.execute(f"create database {name} template {registry_template}")
+    yield name
+    cluster.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+async def owner(registry_url: str) -> AsyncIterator[Any]:
+    """A connection of the registry's owner."""
+    connection = await asyncpg.connect(registry_url)
+    yield connection
+    await connection.execute("delete from platform.projects")
+    await connection.close()
+
+
+@pytest.fixture
+async def worker(worker_url: str) -> AsyncIterator[Any]:
+    """A connection of a member of platform_health_worker."""
+    connection = await asyncpg.connect(worker_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def project(owner: Any) -> UUID:
+    """A project to register databases in."""
+    found = await owner.fetchval(
+        "insert into platform.projects (name) values ('test') returning id"
+    )
+    assert isinstance(found, UUID)
+    return found
+
+
+@pytest.fixture
+def add(owner: Any, project: UUID) -> Add:
+    """Register a database: add(column=value, ...)."""
+
+    async def insert(**columns: object) -> UUID:
+        row = {"project_id": project, "name": uuid4().hex, "type": "redis", **columns}
+        places = ", ".join(f"${number}" for number in range(1, len(row) + 1))
+        found = await owner.fetchval(
+            f"insert into platform.databases ({', '.join(row)}) values ({places}) returning id",
+            *row.values(),
+        )
+        assert isinstance(found, UUID)
+        return found
+
+    return insert
+
+
+@pytest.fixture
+def clear_text(owner: Any) -> Callable[[UUID], Awaitable[str | None]]:
+    """Decrypt what is stored for a database."""
+
+    async def decrypt(database_id: UUID) -> str | None:
+        found: str | None = await owner.fetchval(
+            "select platform.decrypt_database_connection_string($1)", database_id
+        )
+        return found
+
+    return decrypt
+
+
+@pytest.fixture
+def mask_of(owner: Any) -> Callable[[UUID], Awaitable[str | None]]:
+    """Read what rests in the column connection_string."""
+
+    async def read(database_id: UUID) -> str | None:
+        found: str | None = await owner.fetchval(
+            "select connection_string from platform.databases where id = $1", database_id
+        )
+        return found
+
+    return read
+
+
+@pytest.fixture(scope="module")
+def own_cluster() -> Iterator[PostgreSQLServer]:
+    """A cluster whose roles are this module's own."""
+    with PostgreSQLServer() as server:
+        yield server

@@ -1,0 +1,112 @@
+"""Clients that sit, crawl or shout harm neither the page nor the worker's descriptors."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import psutil
+import pytest
+from prometheus_client import CollectorRegistry, Gauge
+
+from worker.exposition import Bounds, Exposition, Vitals, bind
+from worker.watchdog import Pulse
+
+BOUNDS = Bounds(connections=50, request_seconds=1.0)
+GET = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.fixture
+def series() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    Gauge("answer", "To everything", registry=registry).set(42)
+    return registry
+
+
+@pytest.fixture
+def server(series: CollectorRegistry) -> Iterator[Exposition]:
+    listening = bind("127.0.0.1", 0)
+    server = Exposition(listening, Vitals(series, Pulse(), lambda: True), BOUNDS)
+    server.start()
+    yield server
+    server.stop()
+    listening.close()
+
+
+def ask(server: Exposition, request: bytes = GET) -> bytes:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
+        client.sendall(request)
+        return client.recv(65536)
+
+
+def held(server: Exposition) -> int:
+    connections = psutil.Process().net_connections("tcp4")
+    return sum(c.laddr.port == server.port and c.status == "ESTABLISHED" for c in connections)
+
+
+@pytest.mark.parametrize("says", [b"", b"GET /metrics HTT"], ids=["idle", "slow"])
+def test_a_thousand_connections_that_ask_nothing_keep_nobody_from_the_page(
+    server: Exposition, says: bytes
+) -> None:
+    with ExitStack() as stack:
+        for _ in range(1000):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            if says:
+                client.sendall(says)
+        began = time.monotonic()
+        assert b"answer 42.0" in ask(server)
+        assert time.monotonic() - began < BOUNDS.request_seconds
+        assert held(server) <= BOUNDS.connections + 1
+        wait_until_held_is(server, 0)
+
+
+def test_a_client_that_never_takes_its_page_is_let_go(
+    server: Exposition, series: CollectorRegistry
+) -> None:
+    large = Gauge("large", "Much more than sockets buffer", ["name"], registry=series)
+    for number in range(2000):
+        large.labels("x" * 10_000 + str(number)).set(1)
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(GET)
+        assert client.recv(1)
+        wait_until_held_is(server, 0)
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        (b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", b"400"),
+        (b"POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999\r\n\r\n", b"405"),
+        (b"DELETE /metrics HTTP/1.1\r\nHost: a\r\n\r\n", b"405"),
+        (b"BREW /metrics HTTP/1.1\r\nHost: a\r\n\r\n", b"400"),
+        (b"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n", b"404"),
+        (b"\x16\x03\x01\x00\xff\x01\x00\x00\xfb\r\n\r\n", b"400"),
+    ],
+    ids=[
+        "long line",
+        "long header",
+        "endless body",
+        "wrong method",
+        "unknown method",
+        "no page",
+        "TLS",
+    ],
+)
+def test_an_absurd_request_gets_its_code_and_no_line_in_the_log(
+    server: Exposition, request_: bytes, code: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert ask(server, request_).split()[1] == code
+        assert b"answer 42.0" in ask(server)
+    assert caplog.records == []
+
+
+def wait_until_held_is(server: Exposition, count: int) -> None:
+    end = time.monotonic() + 10 * BOUNDS.request_seconds
+    while held(server) != count:
+        assert time.monotonic() < end, f"{held(server)} connections are still held"
+        time.sleep(0.05)

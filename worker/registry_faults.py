@@ -1,0 +1,82 @@
+"""What the registry's driver raises, and what it means for us."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import asyncpg
+
+from worker.connection import scrub
+from worker.errors import (
+    RegistryRefusedError,
+    RegistryUnavailableError,
+    SchemaError,
+    WorkerError,
+    translate,
+)
+
+_REFUSALS = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.UndefinedObjectError,
+    asyncpg.ClientConfigurationError,
+)
+"""The last two: the server or the client does not know an option of the URL."""
+_NO_SCHEMA = (
+    asyncpg.UndefinedFunctionError,
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.UndefinedTableError,
+)
+_WORDS: tuple[tuple[type[BaseException], str], ...] = (
+    (TimeoutError, "it did not answer within REGISTRY_TIMEOUT_SECONDS"),
+    (asyncpg.ConnectionDoesNotExistError, "it closed the connection"),
+    (asyncpg.ReadOnlySQLTransactionError, "it is read-only"),
+    (asyncpg.InternalClientError, "what answers there does not speak as PostgreSQL does"),
+)
+TROUBLE = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what it calls a peer that does not speak PostgreSQL's protocol
+    WorkerError,
+)
+"""What a call to a registry that is in trouble may raise."""
+BAD_DATA = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.UntranslatableCharacterError,
+    asyncpg.CharacterNotInRepertoireError,
+    UnicodeError,
+)
+"""What the registry says of arguments that it cannot take."""
+
+
+def _lacks_tls(error: BaseException) -> bool:
+    """Tell a server without TLS, by asyncpg's words, from one that is not there yet."""
+    return isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error)
+
+
+def read_fault(error: BaseException, secrets: Sequence[str]) -> WorkerError:
+    """Say in one line what is wrong with the registry; the server's words hold no secret."""
+    if isinstance(error, WorkerError):
+        return error
+    if isinstance(error, _REFUSALS) or _lacks_tls(error):
+        return RegistryRefusedError(
+            f"the registry refuses us: {scrub(str(error), secrets)}; check the role, password, "
+            "database and options of DATABASE_URL, and that the role is a member of "
+            "platform_health_worker"
+        )
+    if isinstance(error, _NO_SCHEMA):
+        return SchemaError(
+            "the registry has no health worker schema, or an older one: "
+            "run `health-worker schema apply`"
+        )
+    for kind, words in _WORDS:
+        if isinstance(error, kind):
+            return RegistryUnavailableError(words)
+    if isinstance(error, OSError) and (known := translate(error, ())):
+        return RegistryUnavailableError(known.text)
+    # asyncpg quotes options of DATABASE_URL that it does not understand.
+    words = scrub(str(error), secrets)
+    return RegistryUnavailableError(f"{type(error).__name__}: {words}".splitlines()[0])
