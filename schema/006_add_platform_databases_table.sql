@@ -3,6 +3,7 @@
 BEGIN;
 -- From here on, nothing that others made in a schema of the caller's search_path can be called.
 set local search_path = pg_catalog, pg_temp;
+set local client_min_messages = warning;  -- not a line for each thing that is there already
 do $$ begin perform pg_advisory_xact_lock(hashtextextended('platform.databases migrations', 0)); end $$;
 
 do $$
@@ -319,6 +320,7 @@ create or replace function platform.take_upserted_secret()
 returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $f$
 declare
   sealed text[] := nullif(current_setting('platform.sealed', true), '')::text[];
+  clear text;
 begin
   -- Not what another row of the same statement (MERGE, WITH) has inserted.
   if sealed is null or (sealed[4]::uuid <> old.id
@@ -328,8 +330,8 @@ begin
     raise exception using errcode = '22023', message =
       'the password is part of the connection string: set connection_string = excluded.connection_string';
   elsif tg_argv[0] = 'connection_string' and sealed[1] = new.connection_string then
-    new.connection_string := platform.open_connection_string(
-      sealed[2]::uuid, decode(sealed[3], 'hex'));
+    clear := platform.try_open_connection_string(sealed[2]::uuid, decode(sealed[3], 'hex'));
+    new.connection_string := coalesce(clear, new.connection_string);
     if new.connection_string_encrypted = decode(sealed[3], 'hex') then
       new.connection_string_encrypted := old.connection_string_encrypted;
     end if;

@@ -3,6 +3,7 @@
 BEGIN;
 -- From here on, nothing that others made in a schema of the caller's search_path can be called.
 set local search_path = pg_catalog, pg_temp;
+set local client_min_messages = warning;  -- not a line for each thing that is there already
 do $$ begin perform pg_advisory_xact_lock(hashtextextended('platform.databases migrations', 0)); end $$;
 
 do $$
@@ -357,16 +358,20 @@ returns integer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
 declare
   given_back integer;
+  free uuid[];
 begin
-  perform from platform.database_schedules s
-  where s.database_id in (
-    select (l ->> 'database_id')::uuid from jsonb_array_elements(leases) l)
-  order by s.database_id for no key update;
+  -- A row that an open edit holds is left: the edit makes it due itself.
+  free := array(
+    select s.database_id from platform.database_schedules s
+    where s.database_id in (
+      select (l ->> 'database_id')::uuid from jsonb_array_elements(leases) l)
+    order by s.database_id for no key update skip locked);
   update platform.database_schedules s
   set due_at = l.slot, leased_until = null
   from jsonb_to_recordset(leases) as l (
     database_id uuid, leased_until timestamptz, slot timestamptz)
-  where s.database_id = l.database_id and s.leased_until = l.leased_until;
+  where s.database_id = any (free) and s.database_id = l.database_id
+    and s.leased_until = l.leased_until;
   get diagnostics given_back = row_count;
   return given_back;
 end $f$;

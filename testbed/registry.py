@@ -38,7 +38,8 @@ class RegistryServer(PostgreSQLServer):
         )
         self._is_empty = False
 
-    @property
-    def is_worker(self) -> str:
-        """Write the condition that finds the worker's sessions in pg_stat_activity."""
-        return f"usename = '{_ROLE}'"
+    def cut_workers(self) -> None:
+        """End every session of a worker's, in the midst of a statement or not."""
+        self.execute(
+            f"select pg_terminate_backend(pid) from pg_stat_activity where usename = '{_ROLE}'"  # noqa: S608 -- a constant of ours
+        )

@@ -29,21 +29,21 @@ class Worker:
     def __init__(self, url: str, folder: Path, **environment: str) -> None:
         self.port = free_port()
         self.log = folder / f"worker-{self.port}.log"
-        self._output = self.log.open("wb")
-        self.process = subprocess.Popen(
-            [sys.executable, *self.arguments],
-            stdout=self._output,
-            stderr=subprocess.STDOUT,
-            env={
-                "PATH": os.environ["PATH"],
-                "DATABASE_URL": url,
-                "PORT": str(self.port),
-                "METRICS_HOST": "127.0.0.1",
-                "ALLOWED_NETWORKS": "127.0.0.1/32",
-                "LOG_LEVEL": "debug",
-                **environment,
-            },
-        )
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, *self.arguments],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={
+                    "PATH": os.environ["PATH"],
+                    "DATABASE_URL": url,
+                    "PORT": str(self.port),
+                    "METRICS_HOST": "127.0.0.1",
+                    "ALLOWED_NETWORKS": "127.0.0.1/32",
+                    "LOG_LEVEL": "debug",
+                    **environment,
+                },
+            )
 
     def kill(self) -> None:
         """End it as the kernel would, without a word."""
@@ -75,9 +75,7 @@ class Worker:
         """Ask it to end and return its exit code."""
         if self.process.poll() is None:
             self.process.terminate()
-        code = self.process.wait(timeout=30)
-        self._output.close()
-        return code
+        return self.process.wait(timeout=30)
 
 
 async def register(

@@ -52,7 +52,7 @@ def main() -> None:
         fault.show()
         sys.exit(EXIT_UNUSABLE)
     except click.ClickException as fault:
-        _fail(_without_operands(fault))
+        _fail(_without_operands(fault.format_message()))
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
     except WorkerError as fault:
@@ -64,8 +64,7 @@ def main() -> None:
         _fail(f"cannot write: {fault.strerror}")
     except Exception as error:  # noqa: BLE001 -- Python's own traceback would quote secrets
         words = (word for word in (*os.environ.values(), *sys.argv[1:]) if "://" in word)
-        click.echo(tell(error, [part for word in words for part in secrets_of(word)]), err=True)
-        sys.exit(EXIT_UNUSABLE)
+        _fail(tell(error, [part for word in words for part in secrets_of(word)]))
 
 
 def _fail(text: str) -> NoReturn:
@@ -74,21 +73,20 @@ def _fail(text: str) -> NoReturn:
     sys.exit(EXIT_UNUSABLE)
 
 
+def _without_operands(message: str) -> str:
+    """Hide words of the command line, where a connection string may stand, or half of one."""
+    known = commands.commands.keys() | schema.commands.keys()
+    operands = {word for word in sys.argv[1:] if not word.startswith("-")} - known
+    if any(word in message for word in operands):
+        return "the arguments do not fit; they may hold secrets: not shown"
+    return message
+
+
 def _open_missing_streams() -> None:
     """Keep sockets from taking the number of a stream that our caller closed."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 -- open as long as we live
-
-
-def _without_operands(fault: click.ClickException) -> str:
-    """Hide words of the command line, where a connection string may stand, or half of one."""
-    known = commands.commands.keys() | schema.commands.keys()
-    operands = {word for word in sys.argv[1:] if not word.startswith("-")} - known
-    text = fault.format_message()
-    if any(word in text for word in operands):
-        return "the arguments do not fit; they may hold secrets: not shown"
-    return text
 
 
 def _uuids(_: click.Context, __: click.Parameter, words: Sequence[str]) -> list[UUID]:

@@ -21,6 +21,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://", re.ASCII)
 _OPTION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _HOST_NAME = re.compile(r"[A-Za-z0-9_.-]{1,253}", re.ASCII)
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9_.-]{1,16})?", re.ASCII)
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\s\ud800-\udfff]")
 _USER_INFO = re.compile(r"(?<=://)[^\s]*@")
 _OPTION_VALUE = re.compile(r"(?<=[?&])([A-Za-z][A-Za-z0-9_.-]*=)[^\s&\"']+")
 _HOST_OPTIONS = frozenset({"host", "hostaddr", "unix_socket_path"})
@@ -76,7 +77,7 @@ def split(text: str) -> ConnectionString:
         raise _unusable(
             "the connection string is no URL: it starts with no scheme such as redis://"
         )
-    if any(ord(c) < ord(" ") or c.isspace() or _is_surrogate(c) for c in text):
+    if _UNPRINTABLE.search(text):
         raise _unusable("the connection string holds white space or control characters")
     rest = text[match.end() :]
     end = min((i for c in "/?#" if (i := rest.find(c)) >= 0), default=len(rest))
@@ -101,10 +102,6 @@ def split(text: str) -> ConnectionString:
         database=_decode(path[1:]) or None,
         options=options,
     )
-
-
-def _is_surrogate(character: str) -> bool:
-    return "\ud800" <= character <= "\udfff"
 
 
 def _decode(text: str) -> str:

@@ -86,6 +86,8 @@ def _impossible_name(error: BaseException) -> Reading | None:
 
 
 NETWORK_RULES: tuple[Rule, ...] = (
+    # As good as a reset, and which of the two comes is a matter of luck.
+    (ssl.SSLEOFError, reading(Reason.CLOSED, "the server closed the connection")),
     (ssl.SSLError, _tls_error),
     (socket.gaierror, reading(Reason.DNS, "the name does not resolve")),
     (UnicodeError, _impossible_name),

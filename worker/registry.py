@@ -29,20 +29,23 @@ TEND_BATCH = 500
 ANNOUNCE_AFTER = timedelta(seconds=30)
 CHANGES_BATCH = 500
 LEASE_MARGIN_SECONDS = 15.0
+TICK_JITTER = 0.4
+"""By how much of itself a tick may be longer or shorter: of replicas whose ticks kept their phases,
+the one that claims just behind another one would get next to nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How far ahead rows are claimed and how long they are leased."""
+    """How far ahead rows are claimed, which is the longest tick, and how long they are leased."""
 
-    tick: timedelta
+    horizon: timedelta
     lease: timedelta
 
     @classmethod
     def of(cls, tick_seconds: float, deadline_seconds: float) -> Pace:
         """Derive it from the settings, in seconds."""
         lease = timedelta(seconds=deadline_seconds + LEASE_MARGIN_SECONDS)
-        return cls(timedelta(seconds=tick_seconds), lease)
+        return cls(timedelta(seconds=(1 + TICK_JITTER) * tick_seconds), lease)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ class Registry:
             "select * from platform.claim_databases($1, $2, $3, $4)",
             slots,
             slow_slots,
-            self._pace.tick,
+            self._pace.horizon,
             self._pace.lease,
         )
 

@@ -66,7 +66,7 @@ def _why_refused(error: BaseException, secrets: Sequence[str]) -> str | None:
 
 
 def read_fault(error: BaseException, secrets: Sequence[str]) -> WorkerError:
-    """Say in one line what is wrong with the registry; the server's words hold no secret."""
+    """Say in one line what is wrong with the registry; the words hold no secret."""
     if isinstance(error, WorkerError):
         return error
     if refusal := _why_refused(error, secrets):
@@ -76,11 +76,15 @@ def read_fault(error: BaseException, secrets: Sequence[str]) -> WorkerError:
             "the registry has no health worker schema, or an older one: "
             "run `health-worker schema apply`"
         )
+    if isinstance(error, ConnectionError) and "SSL upgrade" in words:
+        return RegistryRefusedError("the registry speaks no TLS, but sslmode demands it")
+    return RegistryUnavailableError(_passing(error) or f"{type(error).__name__}: {words}")
+
+
+def _passing(error: BaseException) -> str | None:
+    """Say in our own words what may pass by itself."""
     for kind, words in _WORDS:
         if isinstance(error, kind):
-            return RegistryUnavailableError(words)
-    if isinstance(error, OSError) and (known := translate(error, ())):
-        return RegistryUnavailableError(known.text)
-    # asyncpg quotes options of DATABASE_URL that it does not understand.
-    words = scrub(str(error), secrets)
-    return RegistryUnavailableError(f"{type(error).__name__}: {words}".splitlines()[0])
+            return words
+    known = translate(error, ()) if isinstance(error, OSError) else None
+    return known.text if known else None

@@ -107,7 +107,7 @@ async def _execute(connection: Any, name: str, statements: str) -> None:
 def _refusal(name: str, error: asyncpg.PostgresError) -> WorkerError:
     why = str(error).splitlines()[0]  # without the server's DETAIL and HINT
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
-        return RegistryRefusedError(f"{name}: {why}; apply the schema as the registry's owner")
+        return RegistryRefusedError(f"{name}: {why}; run this as the registry's owner")
     return SchemaError(f"{name}: {why}")
 
 

@@ -129,6 +129,7 @@ def judge(outcome: Outcome, case: Case, expected: Expected) -> None:
         assert result.attempts == (_attempts(result.reason) if outcome.was_asked else 0)
     if not expected.waives(Promise.TEXT):
         assert result.error is None or case.address in result.error
+    assert outcome.seconds < case.deadline + ALLOWANCE_SECONDS
     if not expected.waives(Promise.TIME):
         assert outcome.seconds < outcome.bound + ALLOWANCE_SECONDS
     if not expected.waives(Promise.LEAK):

@@ -18,7 +18,7 @@ from testbed.programs import wait_until
 from testbed.scram_liar import lying
 from tests.faults.dialects import POSTGRESQL, QUICK
 from tests.faults.matrix import Case, Expected, Fault, Make, Shortfall, expect, ways
-from tests.faults.shortfalls import CLEAR_PASSWORD, ENDLESS, ITERATIONS, STRANGER
+from tests.faults.shortfalls import CLEAR_PASSWORD, ENDLESS, HUGE, ITERATIONS, STRANGER
 from tests.faults.socket_faults import makers, talking
 from tests.faults.stage import Stage
 from worker.model import Engine, Reason
@@ -318,7 +318,7 @@ _DRIVERS: dict[str, Expected | Shortfall] = {
     "answers HTTP": expect(Reason.CLOSED, but=[STRANGER]),
     "greets as SSH does": expect(Reason.TIMEOUT, but=[STRANGER]),
     "replies without end": expect(Reason.TIMEOUT, but=[ENDLESS]),
-    "declares 2 GB": expect(Reason.TIMEOUT, but=[ENDLESS]),
+    "declares 2 GB": expect(Reason.TIMEOUT, but=[HUGE]),
     "never answers the ping": expect(Reason.TIMEOUT),
 }
 

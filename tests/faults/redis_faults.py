@@ -13,7 +13,7 @@ from testbed.programs import ProgramError, wait_until
 from testbed.redis import RedisOptions, RedisServer
 from tests.faults.dialects import QUICK, REDIS
 from tests.faults.matrix import Case, Expected, Fault, Make, expect, ways
-from tests.faults.shortfalls import ENDLESS
+from tests.faults.shortfalls import HUGE
 from tests.faults.socket_faults import makers
 from tests.faults.stage import Stage
 from worker.model import Engine, Reason
@@ -250,7 +250,7 @@ _EXPECTED: dict[str, Expected] = {
 _DRIVERS: dict[str, Expected] = {
     "answers HTTP": expect(Reason.PROTOCOL),
     "greets as SSH does": expect(Reason.PROTOCOL),
-    "declares 2 GB": expect(Reason.TIMEOUT, but=[ENDLESS]),
+    "declares 2 GB": expect(Reason.TIMEOUT, but=[HUGE]),
     "never answers the ping": expect(Reason.TIMEOUT),
 }
 

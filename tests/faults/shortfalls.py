@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from tests.faults.matrix import Shortfall
+from tests.faults.matrix import Promise, Shortfall
 
-ENDLESS = Shortfall("a server that replies without end or declares a huge reply costs memory")
+ADDRESS_RULES = Shortfall("address rules do not hold")
+LOOK_UP = Shortfall("a name is looked up by the library")
+OWN_NETWORK = Shortfall("the loss of our own network looks like the server's")
+ENDLESS = Shortfall(
+    "a server that replies without end costs memory and time", frozenset({Promise.TIME})
+)
+HUGE = Shortfall("one that declares a huge reply is waited for")
+ITERATIONS = Shortfall("one that asks for millions of SCRAM iterations blocks the loop")
+STRANGER = Shortfall("asyncpg waits in vain for the rest of an answer that is not PostgreSQL's")
 CLEAR_PASSWORD = Shortfall(
     "asyncpg sends a password that PostgreSQL asks for in clear text without TLS, too"
 )
-ITERATIONS = Shortfall("one that asks for millions of SCRAM iterations blocks the loop")
-STRANGER = Shortfall("asyncpg waits in vain for the rest of an answer that is not PostgreSQL's")
-ADDRESS_RULES = Shortfall("address rules do not hold")
-LOOK_UP = Shortfall("a name is looked up by the library")

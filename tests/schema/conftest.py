@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,6 +17,7 @@ import pytest
 
 from testbed.postgresql import PostgreSQLServer
 from testbed.programs import find_program
+from worker import cli
 
 SCHEMA = Path(__file__).parent.parent.parent / "schema"
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -40,23 +43,20 @@ def psql() -> Run:
 
 
 @pytest.fixture
-def schema_command(tmp_path: Path) -> Run:
-    """health-worker schema WORD..., from a folder without the files and without psql on PATH."""
+def schema_command() -> Run:
+    """health-worker schema WORD..., without the start of a process."""
 
     def run(url: str, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "worker", "schema", *words],
-            env={
-                "PATH": str(tmp_path),
-                "PYTHONPATH": str(SCHEMA.parent),
-                "SCHEMA_DATABASE_URL": url,
-            },
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        output = StringIO()
+        code: object = 0
+        with pytest.MonkeyPatch.context() as patch, redirect_stderr(output):
+            patch.setattr(sys, "argv", ["health-worker", "schema", *words])
+            patch.setenv("SCHEMA_DATABASE_URL", url)
+            try:
+                cli.main()
+            except SystemExit as leaving:
+                code = leaving.code
+        return subprocess.CompletedProcess(words, int(str(code or 0)), "", output.getvalue())
 
     return run
 
