@@ -39,8 +39,7 @@ QUICK: dict[str, Any] = {
 
 
 PATIENT = json.dumps(
-    QUICK
-    | {"serverSelectionTimeoutMS": 20_000, "connectTimeout": 20_000, "commandTimeout": 20_000}
+    QUICK | {"serverSelectionTimeoutMS": 20_000, "connectTimeout": 20_000, "commandTimeout": 20_000}
 )
 """For servers that do answer, on a busy machine."""
 
