@@ -61,6 +61,8 @@ def message(body: bytes, flags: int = 0, kind: int = 0) -> bytes:
 
 
 OK = bson.encode({"ok": 1.0})
+BODY = bytes(5) + OK
+SIZE = 16 + len(BODY)
 
 
 async def test_an_answer_is_its_document() -> None:
@@ -83,9 +85,9 @@ async def test_optional_flags_are_no_fault() -> None:
         header(25),
         header(2**31 - 1),
         header(MAX_REPLY + 17),
-        header(30, answered=REQUEST_ID + 1),
-        header(30, code=1),
-        header(30, code=2012),
+        header(SIZE, answered=REQUEST_ID + 1) + BODY,
+        header(SIZE, code=1) + BODY,
+        header(SIZE, code=2012) + BODY,
         message(OK, kind=1),
         message(OK, flags=MORE_TO_COME),
         message(OK, flags=4),
