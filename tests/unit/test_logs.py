@@ -82,7 +82,7 @@ def test_an_exception_of_a_librarys_shows_no_locals_and_no_url(
     try:
         _fail(SECRET)
     except ValueError:
-        logging.getLogger("asyncio").exception(f"Task failed for redis://u:{SECRET}@h")
+        logging.getLogger("asyncio").exception("Task failed for redis://u:%s@h", SECRET)
     text = stream.getvalue()
     assert "hunter2" not in text
     assert "ValueError" in text
