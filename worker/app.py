@@ -16,6 +16,7 @@ from worker.crash import tell
 from worker.errors import RegistryUnavailableError, WorkerError
 from worker.exposition import Bounds, Exposition, Vitals
 from worker.model import Event
+from worker.registry import TICK_JITTER
 from worker.settings import Settings
 from worker.signals import Signals
 from worker.watchdog import Pulse
@@ -87,7 +88,8 @@ class App:
 
     async def _work(self, parts: Parts) -> None:
         clock = Clock()
-        clock.every(self._settings.tick_seconds, lambda: self._tick(parts), "tick")
+        tick = self._settings.tick_seconds
+        clock.every(tick, lambda: self._tick(parts), "tick", jitter=TICK_JITTER * tick)
         clock.every(REFRESH_SECONDS, lambda: self._refresh(parts), "refresh")
         helpers = [
             asyncio.create_task(self._guarded(parts.outbox.run), name="outbox"),
@@ -138,7 +140,8 @@ class App:
             self._say_that_series_are_off(limit)
         else:
             parts.fleet.replace(snapshot.states, snapshot.taken_at)
-        parts.metrics.count(snapshot.counts)
+        if snapshot.counts is not None:
+            parts.metrics.count(snapshot.counts)
         parts.metrics.overdue(snapshot.overdue)
         parts.dispatcher.note_overdue(snapshot.overdue)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Mapping
@@ -72,8 +73,20 @@ def bind(host: str, port: int) -> socket.socket:
             dualstack_ipv6=host == "::",
         )
     except OSError as error:
-        why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be bound: {error}"
-        raise WorkerError(f"PORT {port} on METRICS_HOST {host} {why}; choose another") from None
+        raise WorkerError(
+            f"PORT {port} on METRICS_HOST {host} {_why_not_bound(error)}; choose another"
+        ) from None
+
+
+_UNKNOWN_NAMES = (socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_AGAIN, socket.EAI_ADDRFAMILY)
+
+
+def _why_not_bound(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "is in use"
+    if error.errno in {errno.EADDRNOTAVAIL, *_UNKNOWN_NAMES}:
+        return "cannot be bound: the host is no address of this machine"
+    return f"cannot be bound: {os.strerror(error.errno or 0).lower()}"
 
 
 class BoundedServer(web.Server):

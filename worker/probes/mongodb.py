@@ -13,7 +13,14 @@ from worker.network import Network, Stopwatch
 from worker.plan import Host
 from worker.probes.mongodb_login import Login, sign_in
 from worker.probes.mongodb_members import Search, Unsuitable, Visit, judge
-from worker.probes.mongodb_plan import MongoDBPlan, make_plan, txt_options, unusable
+from worker.probes.mongodb_plan import (
+    MongoDBPlan,
+    make_plan,
+    refuse_contradictions,
+    txt_options,
+    unusable,
+)
+from worker.probes.mongodb_strangers import recognize
 from worker.probes.mongodb_wire import Conversation
 from worker.scram import SaltedPasswords
 
@@ -43,7 +50,7 @@ class MongoDBProbe:
 
         if plan.is_direct or plan.is_load_balanced:
             try:
-                answer = await ask_host(Visit(plan.hosts[0]))
+                answer = await ask_host(Visit(plan.hosts[0], plan.replica_set))
             except Unsuitable as unsuitable:
                 raise unsuitable.fault from None
         else:
@@ -77,7 +84,7 @@ class MongoDBProbe:
                 talk = Conversation(connection)
                 with visit.watch(Phase.AUTH):
                     hello = await talk.hello(_extras(plan, login), seconds / 2)
-                    judge(plan, visit.host, hello)
+                    judge(plan, visit, hello)
                     visit.is_chosen = True
                     await sign_in(talk, login, hello)
                 seconds = plan.command_timeout
@@ -90,6 +97,13 @@ class MongoDBProbe:
                 raise self._network.too_late(visit.watch, seconds) from None
             text = f"ping not answered within {seconds * 1000:.0f} ms"
             raise ProbeError(Reason.TIMEOUT, text) from None
+        except ProbeError as fault:
+            phase = visit.watch.current
+            if visit.is_chosen or fault.reason is not Reason.CLOSED:
+                raise
+            raise (
+                await recognize(self._network, visit.host, plan.tls, phase, end) or fault
+            ) from None
 
 
 def with_dns(plan: MongoDBPlan, hosts: tuple[Host, ...], text: str | None) -> MongoDBPlan:
@@ -98,7 +112,7 @@ def with_dns(plan: MongoDBPlan, hosts: tuple[Host, ...], text: str | None) -> Mo
     Raises:
         ProbeError: `misconfigured` for a host outside of the name's domain or a bad option.
     """
-    name = plan.hosts[0].name
+    name = plan.hosts[0].name.rstrip(".")
     labels = name.split(".")
     # So the specification "Initial DNS Seedlist Discovery": a short name is a domain itself.
     domain = "." + ".".join(labels[1:] if len(labels) > 2 else labels)  # noqa: PLR2004 -- a.b.c
@@ -106,13 +120,15 @@ def with_dns(plan: MongoDBPlan, hosts: tuple[Host, ...], text: str | None) -> Mo
     if not all(host.name.endswith(domain) for host in hosts):
         raise unusable(f"the SRV records of {name} name a host outside of its domain")
     options = txt_options(text or "")
-    return replace(
+    told = replace(
         plan,
         hosts=hosts,
         auth_source=plan.auth_source or options.get("authsource"),
         replica_set=plan.replica_set or options.get("replicaset"),
         is_load_balanced=plan.is_load_balanced or options.get("loadbalanced") == "true",
     )
+    refuse_contradictions(told)
+    return told
 
 
 def _extras(plan: MongoDBPlan, login: Login | None) -> dict[str, object]:

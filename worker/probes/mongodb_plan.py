@@ -126,7 +126,7 @@ def make_plan(
         is_load_balanced=bool(_flag(options, "loadBalanced")),
     )
     _refuse_unknown(options)
-    _refuse_contradictions(plan, connection)
+    _refuse_bad_url(plan, connection)
     return plan
 
 
@@ -151,6 +151,12 @@ def unusable(text: str) -> ProbeError:
     return ProbeError(Reason.MISCONFIGURED, text)
 
 
+def refuse_contradictions(plan: MongoDBPlan) -> None:
+    """Refuse what contradicts itself, also after DNS has told hosts and options."""
+    if plan.is_load_balanced and (len(plan.hosts) > 1 or plan.replica_set or plan.is_direct):
+        raise unusable("loadBalanced allows neither several hosts, replicaSet nor directConnection")
+
+
 def _refuse_unknown(options: Mapping[str, str]) -> None:
     if unknown := sorted(options.keys() - IGNORED_OPTIONS):
         name = _SPELLING.get(unknown[0], unknown[0])
@@ -158,7 +164,7 @@ def _refuse_unknown(options: Mapping[str, str]) -> None:
         raise unusable(f"the option {name} is not supported here; {advice}")
 
 
-def _refuse_contradictions(plan: MongoDBPlan, connection: ConnectionString) -> None:
+def _refuse_bad_url(plan: MongoDBPlan, connection: ConnectionString) -> None:
     if plan.username and not plan.password:
         raise unusable("the connection string names a user, but no password")
     if connection.password and not plan.username:
@@ -168,8 +174,7 @@ def _refuse_contradictions(plan: MongoDBPlan, connection: ConnectionString) -> N
     is_alone = len(plan.hosts) == 1 and not plan.is_srv
     if plan.is_direct and not is_alone:
         raise unusable("directConnection asks for exactly one host, and not by mongodb+srv")
-    if plan.is_load_balanced and (len(plan.hosts) > 1 or plan.replica_set or plan.is_direct):
-        raise unusable("loadBalanced allows neither several hosts, replicaSet nor directConnection")
+    refuse_contradictions(plan)
     if plan.is_srv:
         (name, port), *others = connection.hosts
         if others or port is not None or _LOOKS_NUMERIC.fullmatch(name):

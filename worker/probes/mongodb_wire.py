@@ -32,7 +32,7 @@ _OP_MSG = 2013
 _SMALLEST = _HEADER.size + 4 + 1 + 5
 """Header, flags, kind of section, an empty document."""
 _CHECKSUM_PRESENT, _MORE_TO_COME = 1, 2
-_REQUEST_ID = int.from_bytes(b"\r\n\r\n", "little")
+REQUEST_ID = int.from_bytes(b"\r\n\r\n", "little")
 """Line ends, for a server that waits for a line (HTTP) answers and is known by that."""
 _LONGEST_LINE = 65_536
 """Bytes that Redis reads in vain for the end of a line before it says so: a NUL hides ours."""
@@ -113,7 +113,7 @@ def read_error(code: object, name: object, message: object) -> CommandError:
 def encode(command: Document, flags: int = 0) -> bytes:
     """Write one command as a message."""
     body = bson.encode(command)
-    head = _HEADER.pack(_SMALLEST - 5 + len(body), _REQUEST_ID, 0, _OP_MSG)
+    head = _HEADER.pack(_SMALLEST - 5 + len(body), REQUEST_ID, 0, _OP_MSG)
     return head + struct.pack("<IB", flags, 0) + body
 
 
@@ -137,7 +137,7 @@ class Conversation:
         self._pipe.write(encode(command))
         header = await self._pipe.read_exactly(_HEADER.size)
         length, _, answered, code = _HEADER.unpack(header)
-        if code != _OP_MSG or answered != _REQUEST_ID or length < _SMALLEST:
+        if code != _OP_MSG or answered != REQUEST_ID or length < _SMALLEST:
             raise ProbeError(Reason.PROTOCOL, _stranger(header))
         reply = _decode(await self._pipe.read_exactly(length - _HEADER.size))
         if reply.get("ok") != 1:
