@@ -12,10 +12,12 @@ from typing import Any
 
 import asyncpg
 
+from testbed.programs import ProgramError
 from testbed.worker import Worker
 
 INTERVAL_SECONDS = 5.0
 """The shortest that a row may ask for."""
+START_SECONDS = 60.0
 LEASE_MARGIN_SECONDS = 15.0
 """What the worker adds to the deadline."""
 ONE_ATTEMPT: Mapping[str, Any] = {
@@ -153,6 +155,17 @@ async def fill(url: str, *groups: Rows) -> None:
                 json.dumps(rows.config),
                 rows.copies,
             )
+
+
+async def settled(witness: Witness, rows: int) -> None:
+    """Wait until every row was checked and the rows have drifted apart."""
+
+    async def all_seen() -> bool:
+        return len({check.database_id for check in witness.checks}) >= rows
+
+    if await reached(all_seen, START_SECONDS) is None:
+        raise ProgramError(f"not every row was checked within {START_SECONDS:g} s of the start")
+    await asyncio.sleep(2 * INTERVAL_SECONDS)
 
 
 async def fetch(url: str, statement: str, *arguments: object) -> list[Any]:

@@ -51,6 +51,8 @@ create index if not exists idx_database_health_changes_database_id
 create index if not exists idx_database_health_changes_unannounced
   on platform.database_health_changes (announce_after) where announced_at is null;
 revoke all on platform.database_schedules, platform.database_health_changes from public;
+create or replace view platform.database_intervals as
+select database_id, interval_seconds from platform.database_schedules;
 
 insert into platform.database_schedules (database_id, due_at)
 select d.id, case when d.status = 'active' then now() else 'infinity' end

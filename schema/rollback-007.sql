@@ -26,6 +26,13 @@ drop function if exists platform.count_slice_of_databases(uuid, integer);
 drop function if exists platform.count_overdue_databases(interval);
 drop function if exists platform.claim_unannounced_changes(interval, integer);
 drop function if exists platform.mark_changes_announced(bigint[]);
+do $$
+begin
+  if to_regclass('platform.database_intervals') is not null then
+    create or replace view platform.database_intervals as
+    select null::uuid as database_id, null::double precision as interval_seconds where false;
+  end if;
+end $$;
 drop table if exists platform.database_health_changes;
 drop table if exists platform.database_schedules;
 drop function if exists platform.keep_restored_schedule();

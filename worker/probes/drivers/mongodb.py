@@ -118,7 +118,8 @@ class MongoDBDriverProbe:
                     return Answer({Phase.PING: time.monotonic() - before})
             except (ServerSelectionTimeoutError, TimeoutError):
                 # Selection looks at its own time only every half second, so ours may be first.
-                raise read_topology(client.topology_description, seconds) from None
+                srv_name = plan.hosts[0].name if plan.is_srv else None
+                raise read_topology(client.topology_description, seconds, srv_name) from None
             except OperationFailure:
                 raise
             except Exception as error:  # noqa: BLE001 -- the table knows which are the target's
