@@ -76,8 +76,7 @@ def read_fault(error: BaseException, secrets: Sequence[str]) -> WorkerError:
             "the registry has no health worker schema, or an older one: "
             "run `health-worker schema apply`"
         )
-    if isinstance(error, ConnectionError) and "SSL upgrade" in words:
-        return RegistryRefusedError("the registry speaks no TLS, but sslmode demands it")
+    words = scrub(str(error), secrets).partition("\n")[0]
     return RegistryUnavailableError(_passing(error) or f"{type(error).__name__}: {words}")
 
 
