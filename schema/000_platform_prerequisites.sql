@@ -3,6 +3,7 @@
 BEGIN;
 -- From here on, nothing that others made in a schema of the caller's search_path can be called.
 set local search_path = pg_catalog, pg_temp;
+set local client_min_messages = warning;  -- not a line for each thing that is there already
 do $$ begin perform pg_advisory_xact_lock(hashtextextended('platform.databases migrations', 0)); end $$;
 
 create schema if not exists platform;

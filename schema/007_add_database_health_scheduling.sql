@@ -3,6 +3,7 @@
 BEGIN;
 -- From here on, nothing that others made in a schema of the caller's search_path can be called.
 set local search_path = pg_catalog, pg_temp;
+set local client_min_messages = warning;  -- not a line for each thing that is there already
 do $$ begin perform pg_advisory_xact_lock(hashtextextended('platform.databases migrations', 0)); end $$;
 
 do $$
@@ -50,6 +51,8 @@ create index if not exists idx_database_health_changes_database_id
 create index if not exists idx_database_health_changes_unannounced
   on platform.database_health_changes (announce_after) where announced_at is null;
 revoke all on platform.database_schedules, platform.database_health_changes from public;
+create or replace view platform.database_intervals as
+select database_id, interval_seconds from platform.database_schedules;
 
 insert into platform.database_schedules (database_id, due_at)
 select d.id, case when d.status = 'active' then now() else 'infinity' end
@@ -278,13 +281,18 @@ returns table (database_id uuid, outcome text, change_id bigint, previous text,
   next_due timestamptz)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
 declare
-  ids uuid[] := array(
+  asked uuid[] := array(
     select distinct (r ->> 'database_id')::uuid from jsonb_array_elements(results) r);
+  gone uuid[];
+  ids uuid[];
 begin
   -- By a statement of its own, so that the next one sees every edit made before the lock.
   ids := array(
-    select d.id from platform.databases d where d.id = any (ids) order by d.id
+    select d.id from platform.databases d where d.id = any (asked) order by d.id
     for no key update skip locked);
+  -- By id, too: within the next statement this would read the whole table.
+  gone := array(
+    select unnest(asked) except select d.id from platform.databases d where d.id = any (asked));
   return query
   with given as materialized (
     select distinct on (r.database_id) r.*
@@ -308,8 +316,7 @@ begin
     from given g
     left join locked l on l.id = g.database_id
     left join scheduled s on s.database_id = g.database_id
-    where l.id is not null
-      or not exists (select from platform.databases d where d.id = g.database_id)
+    where l.id is not null or g.database_id = any (gone)
   ), written as materialized (
     select j.database_id, j.previous, j.status, j.reason, j.error, j.checked_at,
       platform.update_database_health(j.database_id, j.status, j.error, j.checked_at)
@@ -353,42 +360,56 @@ returns integer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
 declare
   given_back integer;
+  free uuid[];
 begin
-  perform from platform.database_schedules s
-  where s.database_id in (
-    select (l ->> 'database_id')::uuid from jsonb_array_elements(leases) l)
-  order by s.database_id for no key update;
+  -- A row that an open edit holds is left: the edit makes it due itself.
+  free := array(
+    select s.database_id from platform.database_schedules s
+    where s.database_id in (
+      select (l ->> 'database_id')::uuid from jsonb_array_elements(leases) l)
+    order by s.database_id for no key update skip locked);
   update platform.database_schedules s
   set due_at = l.slot, leased_until = null
   from jsonb_to_recordset(leases) as l (
     database_id uuid, leased_until timestamptz, slot timestamptz)
-  where s.database_id = l.database_id and s.leased_until = l.leased_until;
+  where s.database_id = any (free) and s.database_id = l.database_id
+    and s.leased_until = l.leased_until;
   get diagnostics given_back = row_count;
   return given_back;
 end $f$;
 
-create or replace function platform.database_health_snapshot(max_databases integer)
+-- Never looks at more rows than it has to, nor at inactive ones: there may be a million of either.
+create or replace function platform.has_more_databases_than(databases integer)
+returns boolean language sql stable security definer set search_path = pg_catalog, pg_temp
+set enable_seqscan = off as $f$
+  select count(*) > databases from (
+    select from platform.databases d where d.status = 'active' limit databases + 1) counted
+$f$;
+
+create or replace function platform.database_health_snapshot()
 returns table (database_id uuid, project_id uuid, name text, engine text, status text,
   reason text, latency_seconds double precision, last_health_check_at timestamptz)
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $f$
-begin
-  if (select count(*) from (select from platform.databases d where d.status = 'active'
-      limit max_databases + 1) counted) > max_databases then
-    return;
-  end if;
-  return query
+language sql stable security definer set search_path = pg_catalog, pg_temp as $f$
   select d.id, d.project_id, d.name, d.type, d.health_check_status, s.last_reason,
     s.latency_seconds, d.last_health_check_at
   from platform.databases d
   left join platform.database_schedules s on s.database_id = d.id
-  where d.status = 'active';
-end $f$;
+  where d.status = 'active'
+$f$;
 
-create or replace function platform.database_health_counts()
-returns table (engine text, status text, databases bigint)
+-- For a fleet too large for a snapshot: who counts walks through the ids, a slice at a time.
+-- The status of those that are not active is null; a slice that is not full is the last.
+create or replace function platform.count_slice_of_databases(after uuid, batch integer)
+returns table (engine text, status text, databases bigint, last_id uuid)
 language sql stable security definer set search_path = pg_catalog, pg_temp as $f$
-  select d.type, d.health_check_status, count(*) from platform.databases d
-  where d.status = 'active' group by 1, 2
+  with slice as materialized (
+    select d.id, d.type, case when d.status = 'active' then d.health_check_status end as status
+    from platform.databases d
+    where d.id > coalesce(after, '00000000-0000-0000-0000-000000000000')
+    order by d.id limit batch)
+  select s.type, s.status, count(*),
+    (select l.id from slice l order by l.id desc limit 1)
+  from slice s group by 1, 2
 $f$;
 
 create or replace function platform.count_overdue_databases(overdue_after interval)
@@ -442,8 +463,9 @@ revoke all on function
   platform.read_databases(uuid[]),
   platform.record_database_health(jsonb),
   platform.give_back_databases(jsonb),
-  platform.database_health_snapshot(integer),
-  platform.database_health_counts(),
+  platform.has_more_databases_than(integer),
+  platform.database_health_snapshot(),
+  platform.count_slice_of_databases(uuid, integer),
   platform.count_overdue_databases(interval),
   platform.claim_unannounced_changes(interval, integer),
   platform.mark_changes_announced(bigint[])
@@ -457,8 +479,9 @@ grant execute on function
   platform.read_databases(uuid[]),
   platform.record_database_health(jsonb),
   platform.give_back_databases(jsonb),
-  platform.database_health_snapshot(integer),
-  platform.database_health_counts(),
+  platform.has_more_databases_than(integer),
+  platform.database_health_snapshot(),
+  platform.count_slice_of_databases(uuid, integer),
   platform.count_overdue_databases(interval),
   platform.claim_unannounced_changes(interval, integer),
   platform.mark_changes_announced(bigint[])

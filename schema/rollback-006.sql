@@ -7,6 +7,7 @@ select set_config('platform.destroy_rows', :'destroy_rows', false) \g /dev/null
 BEGIN;
 -- From here on, nothing that others made in a schema of the caller's search_path can be called.
 set local search_path = pg_catalog, pg_temp;
+set local client_min_messages = warning;  -- not a line for each thing that is there already
 do $$ begin perform pg_advisory_xact_lock(hashtextextended('platform.databases migrations', 0)); end $$;
 
 do $$
@@ -35,6 +36,7 @@ end $$;
 drop view if exists platform.databases_with_connection_strings;
 drop function if exists platform.get_project_databases(uuid, text);
 drop view if exists platform.databases_safe;
+drop view if exists platform.database_intervals;
 drop table if exists platform.databases;
 drop table if exists platform.database_salts;
 drop function if exists platform.decrypt_database_connection_string(uuid);

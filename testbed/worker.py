@@ -9,9 +9,9 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
 
@@ -24,34 +24,46 @@ WITHIN_SECONDS = 20.0
 class Worker:
     """The worker as a process of its own; its log is read from a file."""
 
+    arguments: Sequence[str] = ("-m", "worker", "run")
+
     def __init__(self, url: str, folder: Path, **environment: str) -> None:
         self.port = free_port()
         self.log = folder / f"worker-{self.port}.log"
-        self._output = self.log.open("wb")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "worker", "run"],
-            stdout=self._output,
-            stderr=subprocess.STDOUT,
-            env={
-                "PATH": os.environ["PATH"],
-                "DATABASE_URL": url,
-                "PORT": str(self.port),
-                "METRICS_HOST": "127.0.0.1",
-                "ALLOWED_NETWORKS": "127.0.0.1/32",
-                "LOG_LEVEL": "debug",
-                **environment,
-            },
-        )
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, *self.arguments],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={
+                    "PATH": os.environ["PATH"],
+                    "DATABASE_URL": url,
+                    "PORT": str(self.port),
+                    "METRICS_HOST": "127.0.0.1",
+                    "ALLOWED_NETWORKS": "127.0.0.1/32",
+                    "LOG_LEVEL": "debug",
+                    **environment,
+                },
+            )
 
     def kill(self) -> None:
         """End it as the kernel would, without a word."""
         self.process.kill()
         self.process.wait()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def events(self, name: str) -> list[dict[str, Any]]:
         """Read the events of one name from its log."""
+        return [event for event in self.all_events() if event["event"] == name]
+
+    def all_events(self) -> list[dict[str, Any]]:
+        """Read its whole log; a line that is not yet complete is left out."""
         lines = [line for line in self.log.read_text().splitlines(True) if line.endswith("\n")]
-        return [event for event in map(json.loads, lines) if event["event"] == name]
+        return [json.loads(line) for line in lines]
 
     def page(self, path: str) -> str:
         """Read a page of its HTTP server."""
@@ -63,9 +75,7 @@ class Worker:
         """Ask it to end and return its exit code."""
         if self.process.poll() is None:
             self.process.terminate()
-        code = self.process.wait(timeout=30)
-        self._output.close()
-        return code
+        return self.process.wait(timeout=30)
 
 
 async def register(

@@ -14,8 +14,9 @@ from worker.compose import Parts, build
 from worker.connection import secrets_of
 from worker.crash import tell
 from worker.errors import RegistryUnavailableError, WorkerError
-from worker.exposition import Exposition, Vitals
+from worker.exposition import Bounds, Exposition, Vitals
 from worker.model import Event
+from worker.registry import TICK_JITTER
 from worker.settings import Settings
 from worker.signals import Signals
 from worker.watchdog import Pulse
@@ -40,8 +41,9 @@ def run_loop(main: Coroutine[Any, Any, T]) -> T:
 class App:
     """One worker from its first line in the log to its last."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, bounds: Bounds | None = None) -> None:
         self._settings = settings
+        self._bounds = bounds
         self._log = logs.configure(settings.log_level, settings.log_format)
         self._pulse = Pulse()
         self._stopping = asyncio.Event()
@@ -64,7 +66,8 @@ class App:
         parts = build(self._settings, self._log)
         server = Exposition(
             server_socket,
-            Vitals(parts.metrics.registry, self._pulse, lambda: parts.connection.is_usable),
+            Vitals(parts.metrics.page, self._pulse, lambda: parts.connection.is_usable),
+            self._bounds,
         )
         server.start()
         self._log(
@@ -85,7 +88,8 @@ class App:
 
     async def _work(self, parts: Parts) -> None:
         clock = Clock()
-        clock.every(self._settings.tick_seconds, lambda: self._tick(parts), "tick")
+        tick = self._settings.tick_seconds
+        clock.every(tick, lambda: self._tick(parts), "tick", jitter=TICK_JITTER * tick)
         clock.every(REFRESH_SECONDS, lambda: self._refresh(parts), "refresh")
         helpers = [
             asyncio.create_task(self._guarded(parts.outbox.run), name="outbox"),
@@ -136,7 +140,8 @@ class App:
             self._say_that_series_are_off(limit)
         else:
             parts.fleet.replace(snapshot.states, snapshot.taken_at)
-        parts.metrics.fleet.count(snapshot.counts)
+        if snapshot.counts is not None:
+            parts.metrics.count(snapshot.counts)
         parts.metrics.overdue(snapshot.overdue)
         parts.dispatcher.note_overdue(snapshot.overdue)
 

@@ -9,15 +9,13 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 from uuid import UUID
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from worker import __version__, app, logs, probes, schema_files, settings
+from worker import __version__, app, logs, probes, schema_files, settings, tables
 from worker.check import Checker
 from worker.connection import mask, secrets_of
 from worker.crash import tell
@@ -27,44 +25,83 @@ from worker.model import CheckResult, Engine, Identity, Lease, RawRow, Reason, S
 from worker.network import AddressRules, Network
 from worker.once import check_once
 
+PROGRAM = "health-worker"
 EXIT_UNHEALTHY = 1
 EXIT_UNUSABLE = 2
 NOBODY = UUID(int=0)
+SCHEMES = {
+    "mongodb": Engine.MONGODB,
+    "mongodb+srv": Engine.MONGODB,
+    "postgres": Engine.POSTGRESQL,
+    "postgresql": Engine.POSTGRESQL,
+    "redis": Engine.REDIS,
+    "rediss": Engine.REDIS,
+}
+"""Which engine an unregistered connection string speaks of."""
 
 
 def main() -> None:
     """Run a command; every fault is one line on stderr, never a traceback."""
+    _open_missing_streams()
     try:
-        commands.main(standalone_mode=False)
-    except click.exceptions.Abort:
+        commands.main(prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
+    except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(EXIT_UNHEALTHY)
-    except click.ClickException as fault:
-        _without_operands(fault).show()
+    except click.exceptions.NoArgsIsHelpError as fault:
+        fault.show()
         sys.exit(EXIT_UNUSABLE)
+    except click.ClickException as fault:
+        _fail(_without_operands(fault.format_message()))
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
     except WorkerError as fault:
-        for line in str(fault).splitlines():
-            click.echo(f"health-worker: {line}", err=True)
+        _fail(str(fault))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         sys.exit(EXIT_UNUSABLE)
+    except OSError as fault:
+        _fail(f"cannot write: {fault.strerror}")
     except Exception as error:  # noqa: BLE001 -- Python's own traceback would quote secrets
         words = (word for word in (*os.environ.values(), *sys.argv[1:]) if "://" in word)
-        click.echo(tell(error, [part for word in words for part in secrets_of(word)]), err=True)
-        sys.exit(EXIT_UNUSABLE)
+        _fail(tell(error, [part for word in words for part in secrets_of(word)]))
 
 
-def _without_operands(fault: click.ClickException) -> click.ClickException:
+def _fail(text: str) -> NoReturn:
+    for line in text.splitlines():
+        click.echo(f"{PROGRAM}: {line}", err=True)
+    sys.exit(EXIT_UNUSABLE)
+
+
+def _without_operands(message: str) -> str:
     """Hide words of the command line, where a connection string may stand, or half of one."""
     known = commands.commands.keys() | schema.commands.keys()
     operands = {word for word in sys.argv[1:] if not word.startswith("-")} - known
-    if not any(word in fault.format_message() for word in operands):
-        return fault
-    context = fault.ctx if isinstance(fault, click.UsageError) else None
-    return click.UsageError("the arguments do not fit; they may hold secrets: not shown", context)
+    if any(word in message for word in operands):
+        return "the arguments do not fit; they may hold secrets: not shown"
+    return message
+
+
+def _open_missing_streams() -> None:
+    """Keep sockets from taking the number of a stream that our caller closed."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 -- open as long as we live
+
+
+def _uuids(_: click.Context, __: click.Parameter, words: Sequence[str]) -> list[UUID]:
+    """Read ids; a word that is none may be a connection string, and is not shown."""
+    ids = []
+    for number, word in enumerate(words, 1):
+        try:
+            ids.append(UUID(word))
+        except ValueError:
+            raise click.UsageError(f"argument {number} is no id of a database (a UUID)") from None
+    return ids
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="health-worker")
+@click.version_option(__version__, prog_name=PROGRAM)
 def commands() -> None:
     """Ask every registered database server: could an application use you right now?"""
 
@@ -77,7 +114,7 @@ def run() -> None:
 
 
 @commands.command()
-@click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID ...]")
+@click.argument("ids", nargs=-1, callback=_uuids, metavar="[ID ...]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 @click.option("--dry-run", is_flag=True, help="Record nothing and claim nothing.")
 def check(ids: Sequence[UUID], *, as_json: bool, dry_run: bool) -> None:
@@ -85,10 +122,13 @@ def check(ids: Sequence[UUID], *, as_json: bool, dry_run: bool) -> None:
     read = settings.read(settings.Settings, os.environ)
     log = logs.configure(read.log_level, read.log_format, sys.stderr)
     results = app.run_loop(check_once(read, log, ids, dry_run=dry_run))
+    results = sorted(
+        results, key=lambda result: (result.identity.name, result.identity.database_id)
+    )
     if as_json:
         click.echo(json.dumps([_document(result) for result in results], indent=2))
     else:
-        _print_table(results)
+        tables.show(results)
     sys.exit(_exit_code(results))
 
 
@@ -112,7 +152,7 @@ def probe(url: str | None, *, url_env: str | None, config: str, ssl: bool, as_js
     if as_json:
         click.echo(json.dumps(document, indent=2))
     else:
-        _print_table([result])
+        tables.show([result])
     if result.reason is Reason.MISCONFIGURED:
         sys.exit(EXIT_UNUSABLE)
     sys.exit(_exit_code([result]))
@@ -172,16 +212,17 @@ def _url(url: str | None, name: str | None) -> str:
 def _unregistered(text: str, config: str, *, ssl_enabled: bool) -> RawRow:
     """Make a row of a connection string that no registry knows."""
     try:
-        json.loads(config)
+        is_object = isinstance(json.loads(config), dict)
     except ValueError:
-        raise click.UsageError("--config is no JSON") from None
+        is_object = False
+    if not is_object:
+        raise click.UsageError('--config is no JSON object such as {"connectTimeout": 1000}')
     now = datetime.now(UTC)
-    engine = {"redis": Engine.REDIS, "rediss": Engine.REDIS, "mongodb": Engine.MONGODB}
-    engine |= {"mongodb+srv": Engine.MONGODB}
-    engine |= dict.fromkeys(("postgresql", "postgres"), Engine.POSTGRESQL)
     scheme = text.partition("://")[0].lower()
+    if scheme not in SCHEMES:
+        raise click.UsageError(f"the URL starts with none of {', '.join(SCHEMES)} and then ://")
     return RawRow(
-        identity=Identity(NOBODY, NOBODY, mask(text), engine.get(scheme, "unknown scheme")),
+        identity=Identity(NOBODY, NOBODY, mask(text), SCHEMES[scheme]),
         connection_string=text,
         is_decrypted=True,
         config=config,
@@ -201,24 +242,3 @@ def _document(result: CheckResult) -> dict[str, Any]:
 def _exit_code(results: Sequence[CheckResult]) -> int:
     is_healthy = all(result.status is Status.HEALTHY for result in results)
     return 0 if is_healthy else EXIT_UNHEALTHY
-
-
-_COLOURS = {Status.HEALTHY: "green", Status.DEGRADED: "yellow", Status.UNHEALTHY: "red", None: ""}
-
-
-def _print_table(results: Sequence[CheckResult]) -> None:
-    table = Table(box=None, header_style="bold")
-    for heading in ("database", "engine", "status", "reason", "latency", "error"):
-        table.add_column(heading, overflow="fold")
-    for result in results:
-        latency = "" if result.latency is None else f"{result.latency * 1000:.1f} ms"
-        status = str(result.status or "as before")
-        table.add_row(
-            Text(result.identity.name),  # and no markup: strangers chose these words
-            Text(result.identity.engine),
-            f"[{_COLOURS.get(result.status) or 'default'}]{status}[/]",
-            result.reason,
-            latency,
-            Text(result.error or ""),
-        )
-    Console().print(table)

@@ -15,7 +15,7 @@ Job = Callable[[], Awaitable[None]]
 
 
 class Clock:
-    """Runs jobs at fixed intervals, each at most once at a time; no wall clock can stop it.
+    """Runs jobs at intervals, each at most once at a time; no wall clock can stop it.
 
     APScheduler plans by the wall clock: set back by an hour it would sleep for that hour. A guard
     on the loop's monotonic clock brings a job that was planned too far ahead back to now.
@@ -28,8 +28,11 @@ class Clock:
         self._intervals: dict[str, float] = {}
         self._guard: asyncio.TimerHandle | None = None
 
-    def every(self, seconds: float, job: Job, name: str) -> None:
-        """Run a job now and then every so many seconds; a missed firing is made up for once."""
+    def every(self, seconds: float, job: Job, name: str, *, jitter: float = 0.0) -> None:
+        """Run a job now and then every so many seconds; a missed firing is made up for once.
+
+        Each gap is up to `jitter` seconds shorter or longer, so that no phase is kept.
+        """
         self._intervals[name] = seconds
 
         async def fire() -> None:  # APScheduler awaits only what it knows for a coroutine function
@@ -38,7 +41,8 @@ class Clock:
 
         self._scheduler.add_job(
             fire,
-            IntervalTrigger(seconds=seconds, timezone=UTC),
+            # APScheduler's jitter only delays.
+            IntervalTrigger(seconds=seconds - jitter, timezone=UTC, jitter=2 * jitter),
             id=name,
             name=name,
             next_run_time=datetime.now(UTC),

@@ -15,12 +15,15 @@ from worker.model import Reason
 MAX_ERROR_CHARACTERS = 300
 MASK = "***"
 MIN_SCRUBBED_CHARACTERS = 4
+MIN_COMMON_CHARACTERS = 6
+"""From how many on a run of a secret's characters is a part of it and no chance."""
 MAX_URL_CHARACTERS = 16_384
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://", re.ASCII)
 _OPTION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _HOST_NAME = re.compile(r"[A-Za-z0-9_.-]{1,253}", re.ASCII)
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9_.-]{1,16})?", re.ASCII)
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\s\ud800-\udfff]")
 _USER_INFO = re.compile(r"(?<=://)[^\s]*@")
 _OPTION_VALUE = re.compile(r"(?<=[?&])([A-Za-z][A-Za-z0-9_.-]*=)[^\s&\"']+")
 _HOST_OPTIONS = frozenset({"host", "hostaddr", "unix_socket_path"})
@@ -76,7 +79,7 @@ def split(text: str) -> ConnectionString:
         raise _unusable(
             "the connection string is no URL: it starts with no scheme such as redis://"
         )
-    if any(ord(c) < ord(" ") or c.isspace() or _is_surrogate(c) for c in text):
+    if _UNPRINTABLE.search(text):
         raise _unusable("the connection string holds white space or control characters")
     rest = text[match.end() :]
     end = min((i for c in "/?#" if (i := rest.find(c)) >= 0), default=len(rest))
@@ -101,10 +104,6 @@ def split(text: str) -> ConnectionString:
         database=_decode(path[1:]) or None,
         options=options,
     )
-
-
-def _is_surrogate(character: str) -> bool:
-    return "\ud800" <= character <= "\udfff"
 
 
 def _decode(text: str) -> str:
@@ -198,8 +197,12 @@ def quoted(words: str, limit: int) -> str:
 
     What is longer than `limit` characters is cut, and shows it.
     """
-    text = _told(words[: limit + 1])
-    return f'"{text[:limit]}{_CUT}"' if len(text) > limit else f'"{text}"'
+    return f'"{_told(cut(words, limit))}"'
+
+
+def cut(words: str, limit: int) -> str:
+    """Take so many characters, and show where there were more."""
+    return words[:limit] + _CUT if len(words) > limit else words
 
 
 def secret_forms(secret: str) -> tuple[str, ...]:
@@ -229,7 +232,7 @@ def secrets_of(text: str) -> tuple[str, ...]:
 
 
 def scrub(words: str, secrets: Iterable[str] = ()) -> str:
-    """Mask the given secrets, longest first, and what looks like a secret part of a URL.
+    """Mask the given secrets, long parts of them, and what looks like a secret part of a URL.
 
     A secret under four characters occurs in ordinary words, and the gaps would tell it: then all
     is masked. So never scrub a text of ours: a gap in words that are known tells the secret, too.
@@ -238,7 +241,7 @@ def scrub(words: str, secrets: Iterable[str] = ()) -> str:
     if forms and len(forms[-1]) < MIN_SCRUBBED_CHARACTERS:
         return MASK
     for form in forms:
-        words = words.replace(form, MASK)
+        words = _without_parts(words.replace(form, MASK), form)
         if words.endswith(_CUT):
             words = _without_beginning(words.removesuffix(_CUT), form) + _CUT
     return _OPTION_VALUE.sub(rf"\1{MASK}", _USER_INFO.sub(f"{MASK}@", words))
@@ -257,6 +260,22 @@ def _printable(text: str) -> str:
 def _told(words: str) -> str:
     """Write words as `quoted` does: its own mark must not occur in them."""
     return _printable(words).replace('"', "'")
+
+
+def _without_parts(words: str, secret: str) -> str:
+    """Mask every run of characters that the words have in common with a secret."""
+    kept, at = [], 0
+    while at < len(words):
+        end = at + MIN_COMMON_CHARACTERS
+        if end > len(words) or words[at:end] not in secret:
+            kept.append(words[at])
+            at += 1
+            continue
+        while end < len(words) and words[at : end + 1] in secret:
+            end += 1
+        kept.append(MASK)
+        at = end
+    return "".join(kept)
 
 
 def _without_beginning(words: str, secret: str) -> str:

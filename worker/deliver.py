@@ -44,6 +44,7 @@ class Sinks:
             Event.CHECK_FINISHED,
             "debug",
             f"{result.identity.name}: {result.reason}",
+            lateness_ms=round(result.lateness * 1000, 1),
             **check_facts(result),
         )
         if result.reason in _REJECTS and row.last_reason is not result.reason:

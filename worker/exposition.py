@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,8 +14,6 @@ from dataclasses import dataclass
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from prometheus_client import CollectorRegistry, exposition
-from prometheus_client.openmetrics import exposition as openmetrics
 
 from worker.errors import WorkerError
 from worker.watchdog import ALIVE_SECONDS, STUCK_SECONDS, Pulse, end_stuck_process, watch
@@ -43,6 +42,7 @@ class Bounds:
     connections: int = 100
     request_seconds: float = 10.0
     """How long a client may take to send its request, to take the answer, or to come back."""
+    alive_seconds: float = ALIVE_SECONDS
     stuck_seconds: float = STUCK_SECONDS
 
 
@@ -50,7 +50,8 @@ class Bounds:
 class Vitals:
     """What the HTTP server tells of the worker besides its series."""
 
-    series: CollectorRegistry
+    page: Callable[[str], tuple[bytes, str]]
+    """Makes the page of series that an Accept header asks for: body and content type."""
     pulse: Pulse
     is_ready: Callable[[], bool]
 
@@ -72,8 +73,20 @@ def bind(host: str, port: int) -> socket.socket:
             dualstack_ipv6=host == "::",
         )
     except OSError as error:
-        why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be bound: {error}"
-        raise WorkerError(f"PORT {port} on METRICS_HOST {host} {why}; choose another") from None
+        raise WorkerError(
+            f"PORT {port} on METRICS_HOST {host} {_why_not_bound(error)}; choose another"
+        ) from None
+
+
+_UNKNOWN_NAMES = (socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_AGAIN, socket.EAI_ADDRFAMILY)
+
+
+def _why_not_bound(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "is in use"
+    if error.errno in {errno.EADDRNOTAVAIL, *_UNKNOWN_NAMES}:
+        return "cannot be bound: the host is no address of this machine"
+    return f"cannot be bound: {os.strerror(error.errno or 0).lower()}"
 
 
 class BoundedServer(web.Server):
@@ -191,18 +204,12 @@ class Exposition:
         return route(request)
 
     def _metrics(self, request: web.BaseRequest) -> web.Response:
-        accept = request.headers.get("Accept", "")
-        if "application/openmetrics-text" in accept:
-            body = openmetrics.generate_latest(self._vitals.series)  # type: ignore[no-untyped-call]  # the library has no type here
-            kind = openmetrics.CONTENT_TYPE_LATEST
-        else:
-            body = exposition.generate_latest(self._vitals.series)
-            kind = exposition.CONTENT_TYPE_LATEST
+        body, kind = self._vitals.page(request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": kind})
 
     def _healthz(self, _: web.BaseRequest) -> web.Response:
         age = self._vitals.pulse.age
-        is_alive = age < ALIVE_SECONDS
+        is_alive = age < self._bounds.alive_seconds
         reason = f"a tick ended {age:.1f} s ago" if is_alive else f"no tick ended for {age:.0f} s"
         return web.json_response({"reason": reason}, status=200 if is_alive else 503)
 

@@ -83,7 +83,7 @@ def configure(level: str, style: Literal["json", "console"], stream: TextIO | No
         if style == "json"
         else structlog.dev.ConsoleRenderer(colors=False)
     )
-    handler = logging.StreamHandler(stream or sys.stdout)
+    handler = _Handler(stream or sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*stamps, structlog.stdlib.add_logger_name],
@@ -115,6 +115,15 @@ def configure(level: str, style: Literal["json", "console"], stream: TextIO | No
         cache_logger_on_first_use=True,
     )
     return _writer(structlog.stdlib.get_logger("worker"), _LEVELS[level])
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes lines as long as somebody reads them."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- the library's name
+        """Go on without a log when its reader has left or the disk is full."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 def _drop_record(_: object, __: str, event: EventDict) -> EventDict:

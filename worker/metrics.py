@@ -2,87 +2,29 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    exposition,
+)
+from prometheus_client.openmetrics import exposition as openmetrics
 
 from worker.fleet import Fleet
-from worker.model import CheckResult, DatabaseState, Engine, Phase, Reason, Status
+from worker.fleet_series import render
+from worker.model import CheckResult, Engine, Phase, Reason, Status
 
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 LATENESS_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
-DATABASE_LABELS = ("database_id", "project_id", "name", "engine")
 
-Reading = Callable[[DatabaseState], float | None]
-
-
-def _up(state: DatabaseState) -> float | None:
-    if state.status is Status.UNKNOWN:
-        return None
-    return float(state.status is not Status.UNHEALTHY)
-
-
-def _unknown(state: DatabaseState) -> float | None:
-    return float(state.status is Status.UNKNOWN)
-
-
-def _latency(state: DatabaseState) -> float | None:
-    return state.latency
-
-
-def _checked_at(state: DatabaseState) -> float | None:
-    return state.checked_at
-
-
-DATABASE_SERIES: Mapping[str, tuple[str, Reading]] = {
-    "database_health_up": ("1 healthy or degraded, 0 unhealthy, absent while unknown", _up),
-    "database_health_unknown": ("Whether the status of the database is unknown", _unknown),
-    "database_health_latency_seconds": ("Latency of the last check, while it answered", _latency),
-    "database_health_last_check_timestamp_seconds": ("Time of the last check", _checked_at),
-}
-
-
-class FleetCollector(Collector):
-    """The per-database series, and how many databases there are."""
-
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
-        self._lock = threading.Lock()
-        self._counts: Mapping[tuple[str, str], int] = {}
-
-    def count(self, databases: Mapping[tuple[str, str], int]) -> None:
-        """Set the number of active databases by engine and status."""
-        with self._lock:
-            self._counts = dict(databases)
-
-    def collect(self) -> Iterator[Metric]:
-        """Read the fleet once and yield a family a series."""
-        states = self._fleet.states().values()
-        labels = [
-            (str(i.database_id), str(i.project_id), i.name, i.engine)
-            for i in (state.identity for state in states)
-        ]
-        for name, (text, read) in DATABASE_SERIES.items():
-            family = GaugeMetricFamily(name, text, labels=DATABASE_LABELS)
-            for label, state in zip(labels, states, strict=True):
-                value = read(state)
-                if value is not None:
-                    family.add_metric(label, value)
-            yield family
-        with self._lock:
-            counts = self._counts
-        family = GaugeMetricFamily(
-            "database_health_databases", "Active databases", labels=("engine", "status")
-        )
-        for engine in Engine:
-            for status in Status:
-                family.add_metric((engine, status), counts.get((engine, status), 0))
-        yield family
+Page = tuple[bytes, str]
+"""A body and its content type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +43,11 @@ class Metrics:
 
     def __init__(self, fleet: Fleet, version: str, worker_id: str) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no type here
-        registry = self.registry = CollectorRegistry()
-        self.fleet = FleetCollector(fleet)
-        registry.register(self.fleet)
+        registry = self._registry = CollectorRegistry()
+        self._fleet = fleet
+        self._databases = Gauge(
+            "database_health_databases", "Active databases", ("engine", "status"), registry=registry
+        )
         prefix = "database_health"
         engine = ("engine",)
         checks = Counter(f"{prefix}_checks", "Finished checks", engine, registry=registry)
@@ -170,6 +114,20 @@ class Metrics:
         info.labels(version, worker_id).set(1)
         for operation in ("tend", "claim", "read", "record", "give_back", "announce", "snapshot"):
             self._registry_errors.labels(operation)
+
+    def page(self, accept: str) -> Page:
+        """Write every series, in the format that an Accept header asks for; in any thread."""
+        fleet = render(self._fleet.states().values())
+        if "application/openmetrics-text" in accept:
+            rest = openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call]  # the library has no type here
+            return fleet + rest, openmetrics.CONTENT_TYPE_LATEST
+        return fleet + exposition.generate_latest(self._registry), exposition.CONTENT_TYPE_LATEST
+
+    def count(self, databases: Mapping[tuple[str, str], int]) -> None:
+        """Set the number of active databases by engine and status."""
+        for engine in Engine:
+            for status in Status:
+                self._databases.labels(engine, status).set(databases.get((engine, status), 0))
 
     def checked(self, result: CheckResult) -> None:
         """Count one finished check; a row of no known engine has no series."""

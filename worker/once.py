@@ -46,7 +46,7 @@ async def check_once(
         if not dry_run and results:
             await registry.record(results)
     except RegistryUnavailableError as fault:
-        raise WorkerError(f"the registry cannot be used: {fault}") from None
+        raise WorkerError(f"the registry at {connection.place} cannot be used: {fault}") from None
     finally:
         await connection.close()
     return results

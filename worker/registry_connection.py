@@ -50,7 +50,7 @@ class RegistryConnection:
         self._pool = self._make_pool()
         self._on_connect = on_connect
         self._secrets = secrets_of(url)
-        self._place = urlsplit(url).netloc.rpartition("@")[2]
+        self.place = urlsplit(url).netloc.rpartition("@")[2]
         self._log = log
         self._meter = meter
         self._is_open = False
@@ -176,7 +176,7 @@ class RegistryConnection:
             self._log(
                 Event.REGISTRY_UNREACHABLE,
                 "error",
-                f"the registry at {self._place} cannot be used: {fault}",
+                f"the registry at {self.place} cannot be used: {fault}",
                 error=str(fault),
                 seconds=round(now - self._failing_since, 1),
             )

@@ -20,6 +20,8 @@ _REFUSALS = (
     asyncpg.InvalidCatalogNameError,
     asyncpg.InsufficientPrivilegeError,
 )
+_OPTIONS = (asyncpg.UndefinedObjectError, asyncpg.ClientConfigurationError)
+"""The server or the client does not know an option of the URL, or its value."""
 _NO_SCHEMA = (
     asyncpg.UndefinedFunctionError,
     asyncpg.InvalidSchemaNameError,
@@ -49,25 +51,39 @@ BAD_DATA = (
 """What the registry says of arguments that it cannot take."""
 
 
-def read_fault(error: BaseException, secrets: Sequence[str]) -> WorkerError:
-    """Say in one line what is wrong with the registry; the server's words hold no secret."""
-    if isinstance(error, WorkerError):
-        return error
+def _why_refused(error: BaseException, secrets: Sequence[str]) -> str | None:
+    """Say why waiting for the registry does not help; None where it may."""
     if isinstance(error, _REFUSALS):
-        return RegistryRefusedError(
+        return (
             f"the registry refuses us: {error}; check the role, password and database of "
             "DATABASE_URL, and that the role is a member of platform_health_worker"
         )
+    if isinstance(error, _OPTIONS):
+        return f"an option of DATABASE_URL cannot be used: {scrub(str(error), secrets)}"
+    if isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error):
+        return "the registry speaks no TLS, which sslmode of DATABASE_URL demands"
+    return None
+
+
+def read_fault(error: BaseException, secrets: Sequence[str]) -> WorkerError:
+    """Say in one line what is wrong with the registry; the words hold no secret."""
+    if isinstance(error, WorkerError):
+        return error
+    if refusal := _why_refused(error, secrets):
+        return RegistryRefusedError(refusal)
     if isinstance(error, _NO_SCHEMA):
         return SchemaError(
             "the registry has no health worker schema, or an older one: "
             "run `health-worker schema apply`"
         )
+    words = scrub(str(error), secrets).partition("\n")[0]
+    return RegistryUnavailableError(_passing(error) or f"{type(error).__name__}: {words}")
+
+
+def _passing(error: BaseException) -> str | None:
+    """Say in our own words what may pass by itself."""
     for kind, words in _WORDS:
         if isinstance(error, kind):
-            return RegistryUnavailableError(words)
-    if isinstance(error, OSError) and (known := translate(error, ())):
-        return RegistryUnavailableError(known.text)
-    # asyncpg quotes options of DATABASE_URL that it does not understand.
-    words = scrub(str(error), secrets)
-    return RegistryUnavailableError(f"{type(error).__name__}: {words}".splitlines()[0])
+            return words
+    known = translate(error, ()) if isinstance(error, OSError) else None
+    return known.text if known else None

@@ -63,7 +63,10 @@ async def verify(url: str, seconds: float) -> list[CheckLine]:
         rows = await connection.fetch(
             "select name, passed, detail from database_health_checks order by number"
         )
-    return [CheckLine(row["name"], row["passed"], row["detail"]) for row in rows]
+    lines = [CheckLine(row["name"], row["passed"], row["detail"]) for row in rows]
+    if not any(line.name.startswith("007: ") for line in lines):
+        lines.append(CheckLine("007: the scheduling is applied", passed=False, detail=""))
+    return lines
 
 
 async def rollback(url: str, number: str, destroy_rows: int | None, seconds: float) -> str:
@@ -107,7 +110,7 @@ async def _execute(connection: Any, name: str, statements: str) -> None:
 def _refusal(name: str, error: asyncpg.PostgresError) -> WorkerError:
     why = str(error).splitlines()[0]  # without the server's DETAIL and HINT
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
-        return RegistryRefusedError(f"{name}: {why}; apply the schema as the registry's owner")
+        return RegistryRefusedError(f"{name}: {why}; run this as the registry's owner")
     return SchemaError(f"{name}: {why}")
 
 

@@ -45,17 +45,21 @@ def _lower(text: object) -> object:
 
 def _registry_url(text: object) -> object:
     """Accept only what a PostgreSQL client would; the message never quotes it."""
+    url = str(text).strip()
     try:
-        parts = urlsplit(str(text))
+        parts = urlsplit(url)
         is_usable = parts.scheme in {"postgresql", "postgres"} and (parts.port or 1) > 0
         # A password with one of / ? # in it ends the host part early, and so would be shown.
-        is_usable = is_usable and ("@" in parts.netloc or "@" not in str(text))
+        is_usable = is_usable and ("@" in parts.netloc or "@" not in url)
         is_usable = is_usable and "@" not in parts.path + parts.fragment
     except ValueError:
         is_usable = False
     if not is_usable:
-        raise ValueError("is no URL of the form postgresql://user:password@host:port/database")
-    return text
+        raise ValueError(
+            "is no URL of the form postgresql://user:password@host:port/database"
+            " (percent-encode / ? # @ in user name and password)"
+        )
+    return url
 
 
 Networks = Annotated[tuple[IPNetwork, ...], BeforeValidator(_networks)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from prometheus_client import generate_latest
 
 from worker.fleet import Fleet
 from worker.metrics import Metrics
@@ -15,7 +14,7 @@ from worker.settings import SchemaSettings, Settings
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SETTINGS = sorted({*Settings.model_fields, *SchemaSettings.model_fields})
-PAGE = generate_latest(Metrics(Fleet(), "1", "test").registry).decode()
+PAGE = Metrics(Fleet(), "1", "test").page("")[0].decode()
 SERIES = sorted(line.split()[2] for line in PAGE.splitlines() if line.startswith("# TYPE "))
 
 

@@ -103,6 +103,7 @@ _EXPECTED: dict[str, Expected] = {
     "closes during authentication": expect(Reason.CLOSED),
     "closes during ping": expect(Reason.CLOSED),
     "never answers the ping": expect(Reason.TIMEOUT, says="ping"),
+    "TLS alone reached in clear text": expect(Reason.PROTOCOL, Reason.CLOSED),
     "clear text reached with TLS": expect(Reason.TLS),
     "TLS alone reached in clear text": expect(Reason.PROTOCOL, Reason.CLOSED),
 }

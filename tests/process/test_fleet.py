@@ -80,7 +80,7 @@ async def test_replicas_share_the_rows_and_survive_the_death_of_one(
         rounds = len(one.events("check_finished")) + len(two.events("check_finished"))
         return rounds >= 240 and bool(one.events("check_finished"))
 
-    await eventually(both_work, "both replicas check rows")
+    await eventually(both_work, "both replicas check rows", within=40)
     moments: dict[str, list[float]] = {}
     for worker in (one, two):
         for event in worker.events("check_finished"):

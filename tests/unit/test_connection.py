@@ -226,6 +226,11 @@ def test_a_secret_is_found_as_the_quotation_shows_it(password: str) -> None:
     assert text == f'it says "no {MASK}!"'
 
 
+def test_a_part_of_a_secret_that_somebody_cut_for_us_is_masked() -> None:
+    text = scrub("it begins hunter2-or and ends or-hunter3", secret_forms("hunter2-or-hunter3"))
+    assert text == "it begins *** and ends ***"
+
+
 def test_an_option_is_a_secret_as_a_whole() -> None:
     assert "ab:cd" not in scrub("broke on ab:cd!", secrets_of("redis://host/?password=ab:cd"))
 

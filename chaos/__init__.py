@@ -1,0 +1,1 @@
+"""The long proofs: faults of our own side, one after another, on real servers (`make chaos`)."""

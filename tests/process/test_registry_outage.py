@@ -1,0 +1,145 @@
+"""The registry goes away under a running worker, in each way that it may, and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.error import HTTPError
+
+import asyncpg
+import pytest
+
+from testbed.outage import WAYS, Outage
+from testbed.redis import RedisServer
+from testbed.registry import RegistryServer
+from testbed.worker import Worker, eventually, register
+
+ONCE = '{"healthCheck": {"intervalSeconds": 5}, "retryStrategy": {"maxAttempts": 1}}'
+WITHIN_SECONDS = 40.0
+
+
+@pytest.fixture
+def steady() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def falling() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@contextmanager
+def outage_of(way: str) -> Iterator[Outage]:
+    with ExitStack() as stack:
+        registry = stack.enter_context(RegistryServer())
+        standby = None
+        if way == "failed over":
+            standby = stack.enter_context(registry.standby())
+        yield Outage(way, registry, standby)
+
+
+class Observer:
+    """One worker on one registry, and what is to be seen of both."""
+
+    def __init__(self, outage: Outage, worker: Worker) -> None:
+        self.outage = outage
+        self.worker = worker
+
+    def status_code(self, path: str) -> int:
+        try:
+            self.worker.page(path)
+        except HTTPError as error:
+            return error.code
+        return 200
+
+    def series(self, name: str) -> list[float]:
+        lines = self.worker.page("/metrics").splitlines()
+        return sorted(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+    def count(self, event: str) -> int:
+        return len(self.worker.events(event))
+
+    async def until(self, event: str, count: int) -> None:
+        async def is_there() -> bool:
+            return self.count(event) >= count
+
+        what = f"{self.outage.way}: {count} times {event}"
+        await eventually(is_there, what, within=WITHIN_SECONDS)
+
+    async def until_recorded(self) -> None:
+        async def is_recorded() -> bool:
+            if self.series("database_health_results_pending") != [0]:
+                return False
+            connection = await asyncpg.connect(self.outage.server.url())
+            rows = await connection.fetch("select health_check_status from platform.databases")
+            untold = await connection.fetchval(
+                "select count(*) from platform.database_health_changes where announced_at is null"
+            )
+            await connection.close()
+            statuses = sorted(row["health_check_status"] for row in rows)
+            return not untold and statuses == ["healthy", "unhealthy"]
+
+        what = f"{self.outage.way}: what waited is recorded, and told"
+        await eventually(is_recorded, what, within=WITHIN_SECONDS)
+
+    async def leases(self) -> int:
+        return int(
+            self.outage.server.execute(
+                "select count(*) from platform.database_schedules where leased_until > now()"
+            )
+        )
+
+
+@pytest.mark.timeout(180)
+async def test_checks_go_on_through_any_outage_and_nothing_is_lost_or_said_twice(
+    tmp_path: Path, steady: RedisServer, falling: RedisServer
+) -> None:
+    with ExitStack() as stack:
+        observers = []
+        for way in WAYS:
+            outage = stack.enter_context(outage_of(way))
+            for target in (steady, falling):
+                await register(outage.registry.url(), "redis", target.url(), ONCE)
+            url = outage.registry.worker_url
+            worker = Worker(url, tmp_path, REGISTRY_TIMEOUT_SECONDS="1")
+            observers.append(Observer(outage, stack.enter_context(worker)))
+        for observer in observers:
+            await observer.until("database_health_changed", 2)
+        for observer in observers:
+            observer.outage.begin()
+        falling.stop()
+        async with asyncio.TaskGroup() as group:
+            for observer in observers:
+                group.create_task(outlive(observer))
+
+
+async def outlive(observer: Observer) -> None:
+    await observer.until("database_health_changed", 3)
+    change = observer.worker.events("database_health_changed")[-1]
+    assert (change["status"], change["recorded"], change["change_id"]) == ("unhealthy", False, None)
+    await observer.until("check_finished", observer.count("check_finished") + 3)
+    assert observer.status_code("/readyz") == 503
+    assert observer.status_code("/healthz") == 200
+    assert observer.series("database_health_registry_up") == [0]
+    assert observer.series("database_health_results_pending") == [2]
+    assert observer.series("database_health_up{") == [0, 1]
+
+    observer.outage.end()
+    await observer.until_recorded()
+    assert observer.status_code("/readyz") == 200
+    await observer.until("check_finished", observer.count("check_finished") + 3)
+    await observer.until_recorded()
+    assert observer.count("database_health_changed") == 3, "a change is not told twice"
+    assert observer.count("registry_unreachable") == 1
+    assert observer.count("registry_recovered") == 1
+    assert observer.worker.stop() == 0
+    errors = [event for event in observer.worker.all_events() if event["level"] == "error"]
+    assert {event["event"] for event in errors} == {
+        "registry_unreachable",
+        "database_health_changed",
+    }
+    assert await observer.leases() == 0
