@@ -140,7 +140,8 @@ class App:
             self._say_that_series_are_off(limit)
         else:
             parts.fleet.replace(snapshot.states, snapshot.taken_at)
-        parts.metrics.count(snapshot.counts)
+        if snapshot.counts is not None:
+            parts.metrics.count(snapshot.counts)
         parts.metrics.overdue(snapshot.overdue)
         parts.dispatcher.note_overdue(snapshot.overdue)
 

@@ -90,6 +90,17 @@ def _open_missing_streams() -> None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 -- open as long as we live
 
 
+def _uuids(_: click.Context, __: click.Parameter, words: Sequence[str]) -> list[UUID]:
+    """Read ids; a word that is none may be a connection string, and is not shown."""
+    ids = []
+    for number, word in enumerate(words, 1):
+        try:
+            ids.append(UUID(word))
+        except ValueError:
+            raise WorkerError(f"argument {number} is no id of a database (a UUID)") from None
+    return ids
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name=PROGRAM)
 def commands() -> None:
@@ -104,7 +115,7 @@ def run() -> None:
 
 
 @commands.command()
-@click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID ...]")
+@click.argument("ids", nargs=-1, callback=_uuids, metavar="[ID ...]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 @click.option("--dry-run", is_flag=True, help="Record nothing and claim nothing.")
 def check(ids: Sequence[UUID], *, as_json: bool, dry_run: bool) -> None:
@@ -189,13 +200,13 @@ def rollback(number: str, destroy_rows: int | None) -> None:
 
 def _url(url: str | None, name: str | None) -> str:
     if (url is None) == (name is None):
-        raise click.UsageError("give a URL, - for stdin, or --url-env NAME")
+        raise WorkerError("give a URL, - for stdin, or --url-env NAME")
     if name is not None:
         text = os.environ.get(name, "")
     else:
         text = sys.stdin.readline() if url == "-" else url or ""
     if not text.strip():
-        raise click.UsageError("the connection string is empty")
+        raise WorkerError("the connection string is empty")
     return text.strip()
 
 
@@ -206,11 +217,11 @@ def _unregistered(text: str, config: str, *, ssl_enabled: bool) -> RawRow:
     except ValueError:
         is_object = False
     if not is_object:
-        raise click.UsageError('--config is no JSON object such as {"connectTimeout": 1000}')
+        raise WorkerError('--config is no JSON object such as {"connectTimeout": 1000}')
     now = datetime.now(UTC)
     scheme = text.partition("://")[0].lower()
     if scheme not in SCHEMES:
-        raise click.UsageError(f"the URL starts with none of {', '.join(SCHEMES)} and then ://")
+        raise WorkerError(f"the URL starts with none of {', '.join(SCHEMES)} and then ://")
     return RawRow(
         identity=Identity(NOBODY, NOBODY, mask(text), SCHEMES[scheme]),
         connection_string=text,

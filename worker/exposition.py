@@ -78,10 +78,13 @@ def bind(host: str, port: int) -> socket.socket:
         ) from None
 
 
+_UNKNOWN_NAMES = (socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_AGAIN, socket.EAI_ADDRFAMILY)
+
+
 def _why_not_bound(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return "is in use"
-    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+    if error.errno in {errno.EADDRNOTAVAIL, *_UNKNOWN_NAMES}:
         return "cannot be bound: the host is no address of this machine"
     return f"cannot be bound: {os.strerror(error.errno or 0).lower()}"
 

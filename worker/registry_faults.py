@@ -19,10 +19,9 @@ _REFUSALS = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InsufficientPrivilegeError,
-    asyncpg.UndefinedObjectError,
-    asyncpg.ClientConfigurationError,
 )
-"""The last two are options of the URL that the server or the client does not know."""
+_OPTIONS = (asyncpg.UndefinedObjectError, asyncpg.ClientConfigurationError)
+"""The server or the client does not know an option of the URL, or its value."""
 _NO_SCHEMA = (
     asyncpg.UndefinedFunctionError,
     asyncpg.InvalidSchemaNameError,
@@ -52,23 +51,32 @@ BAD_DATA = (
 """What the registry says of arguments that it cannot take."""
 
 
+def _why_refused(error: BaseException, secrets: Sequence[str]) -> str | None:
+    """Say why waiting for the registry does not help; None where it may."""
+    if isinstance(error, _REFUSALS):
+        return (
+            f"the registry refuses us: {error}; check the role, password and database of "
+            "DATABASE_URL, and that the role is a member of platform_health_worker"
+        )
+    if isinstance(error, _OPTIONS):
+        return f"an option of DATABASE_URL cannot be used: {scrub(str(error), secrets)}"
+    if isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error):
+        return "the registry speaks no TLS, which sslmode of DATABASE_URL demands"
+    return None
+
+
 def read_fault(error: BaseException, secrets: Sequence[str]) -> WorkerError:
     """Say in one line what is wrong with the registry; the words hold no secret."""
     if isinstance(error, WorkerError):
         return error
-    words = scrub(str(error), secrets).partition("\n")[0]  # asyncpg quotes options of DATABASE_URL
-    if isinstance(error, _REFUSALS):
-        return RegistryRefusedError(
-            f"the registry refuses us: {words}; check the role, password, database and options of "
-            "DATABASE_URL, and that the role is a member of platform_health_worker"
-        )
+    if refusal := _why_refused(error, secrets):
+        return RegistryRefusedError(refusal)
     if isinstance(error, _NO_SCHEMA):
         return SchemaError(
             "the registry has no health worker schema, or an older one: "
             "run `health-worker schema apply`"
         )
-    if isinstance(error, ConnectionError) and "SSL upgrade" in words:
-        return RegistryRefusedError("the registry speaks no TLS, but sslmode demands it")
+    words = scrub(str(error), secrets).partition("\n")[0]
     return RegistryUnavailableError(_passing(error) or f"{type(error).__name__}: {words}")
 
 

@@ -32,9 +32,10 @@ def show(results: Sequence[CheckResult]) -> None:
         table.add_row(*_cells(result), *([_error(result)] if is_wide else []))
     console.print(table)
     if not is_wide:
-        for result in results:
-            if result.error:
-                console.print(Text(f"\n{_printable(result.identity.name)}: ") + _error(result))
+        errors = [result for result in results if result.error]
+        for number, result in enumerate(errors):
+            gap = "" if number else "\n"
+            console.print(Text(f"{gap}{_printable(result.identity.name)}: ") + _error(result))
 
 
 def _cells(result: CheckResult) -> Iterator[Text]:

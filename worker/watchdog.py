@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from worker.model import Event
@@ -63,5 +64,7 @@ def end_process(message: str) -> None:
         "message": message,
         "exit_code": 1,
     }
-    os.write(sys.stdout.fileno(), json.dumps(line).encode() + b"\n")
+    with suppress(OSError):  # the reader of a full or broken pipe must not keep us
+        os.set_blocking(sys.stdout.fileno(), False)
+        os.write(sys.stdout.fileno(), json.dumps(line).encode() + b"\n")
     os._exit(1)

@@ -60,3 +60,11 @@ def test_a_fleet_that_is_too_large_shows_nothing_until_the_next_snapshot() -> No
     assert not fleet.states()
     fleet.replace([state(made.identity, Status.HEALTHY, 1)], 1)
     assert len(fleet.states()) == 1
+
+
+def test_a_result_from_before_the_registrys_clock_was_set_back_hides_no_newer_one() -> None:
+    fleet, made = Fleet(), result(Reason.REFUSED)
+    at = made.lease.registry_time(made.finished)
+    fleet.lay(replace(made, finished=made.finished + 3600))
+    fleet.replace([state(made.identity, Status.HEALTHY, at + 1)], at + 2)
+    assert statuses(fleet) == {Status.HEALTHY}
