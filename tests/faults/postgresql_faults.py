@@ -18,7 +18,8 @@ from testbed.programs import wait_until
 from testbed.scram_liar import lying
 from tests.faults.dialects import POSTGRESQL, QUICK, REDIS
 from tests.faults.matrix import Case, Expected, Fault, Make, Shortfall, expect, ways
-from tests.faults.shortfalls import CLEAR_PASSWORD, ENDLESS, HUGE, ITERATIONS, STRANGER
+from tests.faults.mongodb_cases import MONGODB
+from tests.faults.shortfalls import ANOTHER, CLEAR_PASSWORD, ENDLESS, HUGE, ITERATIONS, STRANGER
 from tests.faults.socket_faults import another_engine, makers, talking
 from tests.faults.stage import Stage
 from worker.model import Engine, Reason
@@ -274,7 +275,10 @@ _MAKERS: dict[str, Make] = {
     ),
     "2^31-1 SCRAM iterations": talking(POSTGRESQL, lying(2**31 - 1)),
     "cannot prove that it knows the user": talking(POSTGRESQL, lying(4096)),
+    # It waits in silence for the end of what it takes for a line: nothing tells it from a server
+    # that hangs.
     "a Redis answers": another_engine(POSTGRESQL, REDIS),
+    "a MongoDB answers": another_engine(POSTGRESQL, MONGODB),
     **makers(POSTGRESQL),
 }
 
@@ -306,6 +310,7 @@ _EXPECTED: dict[str, Expected] = {
     "2^31-1 SCRAM iterations": expect(Reason.PROTOCOL, says="iterations"),
     "cannot prove that it knows the user": expect(Reason.PROTOCOL, says="cannot prove"),
     "a Redis answers": expect(Reason.TIMEOUT),
+    "a MongoDB answers": expect(Reason.PROTOCOL, says="MongoDB"),
     "TLS alone reached in clear text": expect(Reason.PROTOCOL, Reason.CLOSED),
     "nothing listens": expect(Reason.REFUSED),
     "closes during connect": expect(Reason.CLOSED),
@@ -324,6 +329,7 @@ _EXPECTED: dict[str, Expected] = {
     "clear text reached with TLS": expect(Reason.TLS, Reason.PROTOCOL),
 }
 _DRIVERS: dict[str, Expected | Shortfall] = {
+    "a MongoDB answers": expect(Reason.CLOSED, but=[ANOTHER]),
     "password wanted in clear text": expect(Reason.OK, but=[CLEAR_PASSWORD]),
     "no credentials where they are demanded": expect(Reason.AUTH),
     "2^31-1 SCRAM iterations": ITERATIONS,

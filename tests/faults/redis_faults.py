@@ -13,7 +13,8 @@ from testbed.programs import ProgramError, wait_until
 from testbed.redis import RedisOptions, RedisServer
 from tests.faults.dialects import POSTGRESQL, QUICK, REDIS
 from tests.faults.matrix import Case, Expected, Fault, Make, expect, ways
-from tests.faults.shortfalls import HUGE
+from tests.faults.mongodb_cases import MONGODB
+from tests.faults.shortfalls import ANOTHER, HUGE
 from tests.faults.socket_faults import another_engine, makers
 from tests.faults.stage import Stage
 from worker.model import Engine, Reason
@@ -190,6 +191,7 @@ def good(stage: Stage) -> Certificate:
 _SOCKET = makers(REDIS)
 _OWN: dict[str, Make] = {
     "a PostgreSQL answers": another_engine(REDIS, POSTGRESQL),
+    "a MongoDB answers": another_engine(REDIS, MONGODB),
     "wrong password": credentials(lambda server, secret: server.url(password=secret)),
     "unknown user": credentials(lambda server, secret: server.url("stranger", secret)),
     "no credentials where they are demanded": credentials(
@@ -241,7 +243,8 @@ _EXPECTED: dict[str, Expected] = {
     "private CA": expect(Reason.OK),
     "rejectUnauthorized false": expect(Reason.OK),
     "servername": expect(Reason.OK),
-    "a PostgreSQL answers": expect(Reason.CLOSED),
+    "a PostgreSQL answers": expect(Reason.PROTOCOL, says="PostgreSQL"),
+    "a MongoDB answers": expect(Reason.PROTOCOL, says="MongoDB"),
     "TLS alone reached in clear text": expect(Reason.PROTOCOL, Reason.CLOSED),
     "nothing listens": expect(Reason.REFUSED),
     "closes during connect": expect(Reason.CLOSED),
@@ -260,6 +263,8 @@ _EXPECTED: dict[str, Expected] = {
     "clear text reached with TLS": expect(Reason.TLS),
 }
 _DRIVERS: dict[str, Expected] = {
+    "a PostgreSQL answers": expect(Reason.CLOSED, but=[ANOTHER]),
+    "a MongoDB answers": expect(Reason.CLOSED, but=[ANOTHER]),
     "answers HTTP": expect(Reason.PROTOCOL),
     "greets as SSH does": expect(Reason.PROTOCOL),
     "declares 2 GB": expect(Reason.TIMEOUT, but=[HUGE]),

@@ -12,6 +12,7 @@ ENDLESS = Shortfall(
 )
 HUGE = Shortfall("one that declares a huge reply is waited for")
 ITERATIONS = Shortfall("one that asks for millions of SCRAM iterations blocks the loop")
+ANOTHER = Shortfall("another engine that hangs up reads `closed`")
 STRANGER = Shortfall("asyncpg waits in vain for the rest of an answer that is not PostgreSQL's")
 CLEAR_PASSWORD = Shortfall(
     "asyncpg sends a password that PostgreSQL asks for in clear text without TLS, too"

@@ -141,11 +141,12 @@ class MongoDBDriverProbe:
         try:
             yield client
         finally:
-            # During a TLS connect on uvloop close() hung for 60 s.
+            # During a TLS connect on uvloop close() hung for 60 s; nor may waiting for it cost a
+            # plan with short times its answer.
             closing = asyncio.ensure_future(self._library.close(client))
             self._closing.add(closing)
             closing.add_done_callback(self._closed)
-            await asyncio.wait({closing}, timeout=CLOSE_SECONDS)
+            await asyncio.wait({closing}, timeout=min(CLOSE_SECONDS, plan.command_timeout / 2))
             closing.cancel()
 
     def _closed(self, closing: asyncio.Future[None]) -> None:

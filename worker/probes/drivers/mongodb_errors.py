@@ -19,17 +19,18 @@ from pymongo.errors import (
     ProtocolError,
 )
 
-from worker.connection import quoted
 from worker.errors import ProbeError, Reading, Rule, reading, translate
 from worker.model import Reason
 from worker.plan import Host
 from worker.probes.mongodb_plan import unusable
 from worker.probes.mongodb_wire import MAX_QUOTED, read_error
+from worker.scrubbing import quoted
 
 _UP_BUT_NO_PRIMARY = frozenset({"RSSecondary", "RSArbiter", "RSOther", "RSGhost"})
 _ABSURD_SCRAM = "Server returned an invalid"
 _WRONG_SET = "configured to connect to a replica set"
 _ENDS = frozenset({"connection closed", "connection is already closed", "connection is closed"})
+_TELLING = (ssl.SSLError, ConnectionRefusedError, TimeoutError)
 _TLS = "SSL handshake failed"
 _SYSTEM_ERROR = re.compile(r"\[Errno (-?\d{1,3})\]")
 _BAD_CERTIFICATE = re.compile(r"certificate verify failed: ([^(]{1,80}) \(_ssl")
@@ -57,7 +58,8 @@ def _operation(error: BaseException) -> Reading:
 def _reconnect(error: BaseException) -> Reading | None:
     if (read := _refusal(error)) is not None:
         return read
-    if isinstance(error.__cause__, (ssl.SSLError, ConnectionRefusedError, TimeoutError)):
+    cause = error.__cause__
+    if isinstance(cause, _TELLING) and not isinstance(cause, ssl.SSLEOFError):
         return None
     # PyMongo's monitor strips the cause off (PYTHON-2433), so that the text alone is left of it;
     # and it calls a handshake failed whatever went wrong, a refused connection included.
