@@ -40,6 +40,9 @@ bench: setup  ## what a check costs, side by side with others (SCALE=1: large fl
 chaos: setup  ## what breaks on our own side, for long and at random (ONLY="kill clock")
 	@$(BIN)/python -m chaos $(ONLY)
 
+bench-document: setup  ## put the tables of the last two runs into docs/performance.md
+	@$(BIN)/python -m bench --document
+
 lint: .venv/.test  ## formatting, ruff, mypy strict, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from bench import peers
+from bench import aims, peers
 from bench.servers import Fleet
 from bench.subject import Figures, Order, Way
 from bench.table import Report, Row
@@ -48,6 +48,8 @@ def measure(servers: Fleet, engine: Engine, report: Report) -> None:
 
     def add(name: str, figures: Figures, aim: float | None = None) -> None:
         note = f"{figures.cpu_us / floor.cpu_us:.1f} x floor, {1e6 / figures.wall_us:,.0f} a second"
+        if aim is not None:
+            note = f"{note}, {aims.here(report, engine, aim)}"
         report.add(Row(f"{engine}: {name}", figures.cpu_us, "us CPU", aim, note))
 
     add("floor", floor)
