@@ -54,4 +54,4 @@ check: lint test  ## everything that must be green at every commit
 clean:  ## remove what the other targets made
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
 
-.PHONY: help demo-servers test-servers setup demo test bench chaos lint check clean
+.PHONY: help demo-servers test-servers setup demo test bench bench-document chaos lint check clean
