@@ -37,6 +37,9 @@ test: setup  ## run every test
 bench: setup  ## what a check costs, side by side with others (SCALE=1: large fleets)
 	@$(BIN)/python -m bench $(if $(SCALE),--scale)
 
+chaos: setup  ## what breaks on our own side, for long and at random (ONLY="kill clock")
+	@$(BIN)/python -m chaos $(ONLY)
+
 lint: .venv/.test  ## formatting, ruff, mypy strict, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -48,4 +51,4 @@ check: lint test  ## everything that must be green at every commit
 clean:  ## remove what the other targets made
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
 
-.PHONY: help demo-servers test-servers setup demo test bench lint check clean
+.PHONY: help demo-servers test-servers setup demo test bench chaos lint check clean

@@ -103,6 +103,23 @@ class Registry:
                     row["copies"],
                 )
 
+    async def make_due(self, ago: str = "0 s") -> None:
+        """Make every row due, and for so long already."""
+        async with self.connected() as connection:
+            await connection.execute(
+                "update platform.database_schedules"
+                " set due_at = now() - $1::text::interval, leased_until = null, spread = true",
+                ago,
+            )
+
+    async def checked(self) -> int:
+        """Count the rows that have ever been checked."""
+        async with self.connected() as connection:
+            count: int = await connection.fetchval(
+                "select count(*) from platform.databases where last_health_check_at is not null"
+            )
+            return count
+
     async def empty(self) -> None:
         """Remove every row, and what they leave behind."""
         async with self.connected() as connection:

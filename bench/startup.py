@@ -9,8 +9,8 @@ from statistics import median
 
 from bench.costs import Cost, resident_megabytes
 from bench.servers import Fleet, Registry
-from bench.table import Row
-from bench.whole_path import wait_for_checks, wait_for_start, workers
+from bench.table import Report, Row
+from bench.whole_path import starting, wait_for_checks
 from worker.model import Engine
 
 COPIES = {Engine.REDIS: 45, Engine.MONGODB: 45, Engine.POSTGRESQL: 10}
@@ -20,7 +20,7 @@ SETTLED_SECONDS = 16.0
 """Long enough for a snapshot, and for scrapes."""
 
 
-def measure(registry: Registry, fleet: Fleet) -> tuple[Row, ...]:
+def measure(fleet: Fleet, registry: Registry, report: Report) -> None:
     """Start on a hundred rows, some times."""
     config = {"healthCheck": {"intervalSeconds": 5}}
     rows = [
@@ -32,7 +32,7 @@ def measure(registry: Registry, fleet: Fleet) -> tuple[Row, ...]:
     firsts, cpus, sizes = zip(
         *(_start(registry, settle=i == 0) for i in range(STARTS)), strict=True
     )
-    return (
+    report.add(
         Row(f"start to first check, {ROWS} rows", median(firsts), "s", 1.0),
         Row(f"CPU time of a start and {ROWS} checks", median(cpus), "s"),
         Row(f"resident memory, {ROWS} rows", max(sizes), "MB", 90.0),
@@ -40,10 +40,10 @@ def measure(registry: Registry, fleet: Fleet) -> tuple[Row, ...]:
 
 
 def _start(registry: Registry, *, settle: bool) -> tuple[float, float, float]:
-    asyncio.run(_make_due(registry))
+    asyncio.run(registry.make_due())
     started = time.time()
-    with workers(registry.worker_url, LOG_LEVEL="debug") as (worker,):
-        wait_for_start(worker)
+    with starting(registry.worker_url, LOG_LEVEL="debug") as start:
+        worker = start()
         wait_for_checks(worker, ROWS)
         cpu = Cost.of(worker.process.pid).seconds
         if settle:
@@ -52,10 +52,3 @@ def _start(registry: Registry, *, settle: bool) -> tuple[float, float, float]:
         finished = worker.events("check_finished")[0]["timestamp"]
         first = datetime.fromisoformat(finished).timestamp() - started
         return first, cpu, resident_megabytes(worker.process.pid)
-
-
-async def _make_due(registry: Registry) -> None:
-    async with registry.connected() as connection:
-        await connection.execute(
-            "update platform.database_schedules set due_at = now(), leased_until = null"
-        )

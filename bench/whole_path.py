@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ REGISTRY_AIM = 100.0
 ROWS = 6000
 INTERVAL_SECONDS = 20
 PACED_SECONDS = 15.0
+POLL_SECONDS = 0.25
 QUIET = {"LOG_LEVEL": "warn"}
 _CHECKS = re.compile(r"^database_health_checks_total\{.*\} (\S+)$", re.MULTILINE)
 
@@ -54,12 +55,18 @@ class Spent:
 
 
 @contextmanager
-def workers(url: str, count: int = 1, **environment: str) -> Iterator[list[Worker]]:
-    """Run the real process, or several of them."""
+def starting(url: str, **environment: str) -> Iterator[Callable[[], Worker]]:
+    """Lend the way to start the real process; what was started ends with this."""
+    running: list[Worker] = []
     with TemporaryDirectory(prefix="bench-") as folder:
-        running = [Worker(url, Path(folder), **{**QUIET, **environment}) for _ in range(count)]
+
+        def start() -> Worker:
+            running.append(Worker(url, Path(folder), **{**QUIET, **environment}))
+            wait_for_start(running[-1])
+            return running[-1]
+
         try:
-            yield running
+            yield start
         finally:
             for worker in running:
                 worker.stop()
@@ -71,23 +78,32 @@ def checks_of(worker: Worker) -> float:
 
 
 class Meter:
-    """Reads what one worker and its registry have spent since it was made."""
+    """Reads what workers and their registry have spent since it was made.
 
-    def __init__(self, worker: Worker, registry: Registry) -> None:
-        self._worker = worker
+    What it asks for itself, a page of metrics that grows with the fleet, is left out.
+    """
+
+    def __init__(self, workers: Sequence[Worker], registry: Registry) -> None:
+        self._workers = workers
         self._registry = registry
-        self._before = self._read()
+        self._checks = self._count()
+        self._costs = self._read()
 
     def spent(self) -> Spent:
         """Read again."""
-        before, now = self._before, self._read()
-        return Spent(*(after - start for start, after in zip(before, now, strict=True)))
+        costs = self._read()
+        seconds, worker, registry = (
+            now - before for before, now in zip(self._costs, costs, strict=True)
+        )
+        return Spent(self._count() - self._checks, seconds, worker, registry)
 
-    def _read(self) -> tuple[float, float, float, float]:
+    def _count(self) -> float:
+        return sum(map(checks_of, self._workers))
+
+    def _read(self) -> tuple[float, float, float]:
         return (
-            checks_of(self._worker),
             time.monotonic(),
-            Cost.of(self._worker.process.pid).seconds,
+            sum(Cost.of(worker.process.pid).seconds for worker in self._workers),
             Cost.of_family(self._registry.server.pid).seconds,
         )
 
@@ -121,13 +137,14 @@ def measure(servers: Fleet, registry: Registry, engine: Engine, report: Report) 
     row = {"type": engine, "url": servers.urls[engine], "config": config, "copies": ROWS}
     asyncio.run(registry.empty())
     asyncio.run(registry.fill([row]))
-    with workers(registry.worker_url) as (worker,):
-        wait_for_start(worker)
-        hurry = Meter(worker, registry)
-        wait_for_checks(worker, ROWS)
+    with starting(registry.worker_url) as start:
+        worker = start()
+        hurry = Meter([worker], registry)
+        while asyncio.run(registry.checked()) < ROWS:
+            time.sleep(POLL_SECONDS)
         at_once = hurry.spent()
         time.sleep(INTERVAL_SECONDS / 2)
-        pace = Meter(worker, registry)
+        pace = Meter([worker], registry)
         time.sleep(PACED_SECONDS)
         paced = pace.spent()
     for name, spent in (("at its pace", paced), ("all due at once", at_once)):

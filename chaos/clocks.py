@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 from chaos.finding import Finding, Losses
-from chaos.ground import INTERVAL_SECONDS, Rows, Witness, fetch, fill, longest, watching
+from chaos.ground import INTERVAL_SECONDS, Rows, Witness, fetch, fill, longest, settled, watching
 from testbed.faketime import FakeClock
 from testbed.postgresql import PostgreSQLOptions
 from testbed.redis import RedisServer
@@ -21,7 +21,6 @@ from testbed.worker import Worker
 Whose = Literal["worker", "registry"]
 HOUR_SECONDS = 3600
 ROUNDS = 3
-SETTLE_SECONDS = 3 * INTERVAL_SECONDS
 SLACK_SECONDS = 2.0
 """Two ticks."""
 FUTURE = (
@@ -50,7 +49,7 @@ async def jump(whose: Whose, hours: int, rows: int, folder: Path) -> Finding:
         )
         async with watching(Witness()) as witness:
             witness.follow(worker)
-            await asyncio.sleep(SETTLE_SECONDS)
+            await settled(witness, rows)
             clock.set(hours * HOUR_SECONDS)
             jumped = time.monotonic()
             await asyncio.sleep(ROUNDS * INTERVAL_SECONDS)

@@ -12,10 +12,12 @@ from typing import Any
 
 import asyncpg
 
+from testbed.programs import ProgramError
 from testbed.worker import Worker
 
 INTERVAL_SECONDS = 5.0
 """The shortest that a row may ask for."""
+START_SECONDS = 60.0
 LEASE_MARGIN_SECONDS = 15.0
 """What the worker adds to the deadline."""
 ONE_ATTEMPT: Mapping[str, Any] = {
@@ -57,6 +59,8 @@ class Witness:
         self.checks: list[Check] = []
         self.told: list[dict[str, Any]] = []
         """Every other event."""
+        self.busy: set[Worker] = set()
+        """Those who have checked something."""
         self._read: dict[Worker, int] = {}
 
     def follow(self, worker: Worker) -> Worker:
@@ -73,7 +77,7 @@ class Witness:
             end = text.rfind(b"\n") + 1
             self._read[worker] = offset + end
             for line in text[:end].splitlines():
-                self._take(json.loads(line))
+                self._take(worker, json.loads(line))
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return the events of one name."""
@@ -90,10 +94,11 @@ class Witness:
             for row, seen in moments.items()
         }
 
-    def _take(self, event: dict[str, Any]) -> None:
+    def _take(self, worker: Worker, event: dict[str, Any]) -> None:
         if event["event"] != "check_finished":
             self.told.append(event)
             return
+        self.busy.add(worker)
         latency = event["latency_ms"]
         self.checks.append(
             Check(
@@ -153,6 +158,17 @@ async def fill(url: str, *groups: Rows) -> None:
                 json.dumps(rows.config),
                 rows.copies,
             )
+
+
+async def settled(witness: Witness, rows: int) -> None:
+    """Wait until every row was checked and the rows have drifted apart."""
+
+    async def all_seen() -> bool:
+        return len({check.database_id for check in witness.checks}) >= rows
+
+    if await reached(all_seen, START_SECONDS) is None:
+        raise ProgramError(f"not every row was checked within {START_SECONDS:g} s of the start")
+    await asyncio.sleep(2 * INTERVAL_SECONDS)
 
 
 async def fetch(url: str, statement: str, *arguments: object) -> list[Any]:

@@ -402,6 +402,15 @@ begin
   return found;
 end $f$;
 
+-- The interval that a worker last used for a row: nothing until 007 fills it.
+do $$
+begin
+  if to_regclass('platform.database_intervals') is null then
+    create view platform.database_intervals as
+    select null::uuid as database_id, null::double precision as interval_seconds where false;
+  end if;
+end $$;
+
 -- Built-in functions alone: whoever reads a view needs the right to call what it calls. A host or
 -- database that may be a pasted URL is not shown.
 create or replace view platform.databases_safe as
@@ -420,11 +429,12 @@ select d.id, d.project_id, d.name, d.type,
      and jsonb_typeof(value) in ('string', 'number', 'boolean')) as metadata,
   d.status, d.health_check_status, d.last_health_check_at, d.health_check_error,
   coalesce(d.last_health_check_at > now() - interval '1 minute' - make_interval(secs =>
-    2 * case when jsonb_typeof(d.config #> '{healthCheck,intervalSeconds}') = 'number'
+    2 * coalesce(i.interval_seconds,
+      case when jsonb_typeof(d.config #> '{healthCheck,intervalSeconds}') = 'number'
         then least(greatest((d.config #>> '{healthCheck,intervalSeconds}')::numeric, 5), 86400)
-        else 60 end::double precision), false) as health_check_is_current,
+        else 60 end::double precision)), false) as health_check_is_current,
   d.created_at, d.updated_at
-from platform.databases d;
+from platform.databases d left join platform.database_intervals i on i.database_id = d.id;
 
 create or replace view platform.databases_with_connection_strings as
 select d.id, d.project_id, d.name, d.type, d.host, d.port, d.database, d.username,

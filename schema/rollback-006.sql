@@ -36,6 +36,7 @@ end $$;
 drop view if exists platform.databases_with_connection_strings;
 drop function if exists platform.get_project_databases(uuid, text);
 drop view if exists platform.databases_safe;
+drop view if exists platform.database_intervals;
 drop table if exists platform.databases;
 drop table if exists platform.database_salts;
 drop function if exists platform.decrypt_database_connection_string(uuid);

@@ -20,11 +20,19 @@ drop function if exists platform.read_databases(uuid[]);
 drop function if exists platform.read_claimed(uuid[], timestamptz[], interval);
 drop function if exists platform.record_database_health(jsonb);
 drop function if exists platform.give_back_databases(jsonb);
-drop function if exists platform.database_health_snapshot(integer);
-drop function if exists platform.database_health_counts();
+drop function if exists platform.has_more_databases_than(integer);
+drop function if exists platform.database_health_snapshot();
+drop function if exists platform.count_slice_of_databases(uuid, integer);
 drop function if exists platform.count_overdue_databases(interval);
 drop function if exists platform.claim_unannounced_changes(interval, integer);
 drop function if exists platform.mark_changes_announced(bigint[]);
+do $$
+begin
+  if to_regclass('platform.database_intervals') is not null then
+    create or replace view platform.database_intervals as
+    select null::uuid as database_id, null::double precision as interval_seconds where false;
+  end if;
+end $$;
 drop table if exists platform.database_health_changes;
 drop table if exists platform.database_schedules;
 drop function if exists platform.keep_restored_schedule();

@@ -56,12 +56,14 @@ begin
            where a.grantee = 0)) = 0
          from pg_proc p where p.pronamespace = to_regnamespace('platform') and p.prosecdef
          and p.proname ~ 'connection_string|_secret|_databases|_claimed|database_health' $q$),
-    ('the scheduling of 007 is applied', $q$ select platform.health_worker_schema_version() >= 7 $q$),
-    ('every active database is scheduled',
+    ('007: the worker''s functions are there',
+     $q$ select platform.health_worker_schema_version() >= 7 $q$),
+    ('007: every active database is scheduled',
      $q$ select not exists (select from platform.databases d
          where d.status = 'active' and not exists (
            select from platform.database_schedules s where s.database_id = d.id)) $q$)
   loop
+    continue when name like '007: %' and to_regclass('platform.database_schedules') is null;
     detail := '';
     begin
       execute query into passed;

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +30,15 @@ class Certificate:
     def bundle(self) -> bytes:
         """Certificate and key in one text, as mongod wants them."""
         return self.certificate + self.key
+
+    def server_context(self) -> ssl.SSLContext:
+        """Make the context of a server that shows it; Python reads certificates from files only."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        with tempfile.NamedTemporaryFile(suffix=".pem") as file:
+            file.write(self.bundle)
+            file.flush()
+            context.load_cert_chain(file.name)
+        return context
 
 
 class Authority:

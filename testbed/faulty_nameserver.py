@@ -30,13 +30,17 @@ class FaultyNameserver:
     host = "127.0.0.1"
 
     def __init__(
-        self, names: Mapping[str, Sequence[str]] | None = None, *, is_silent: bool = False
+        self,
+        names: Mapping[str, Sequence[str]] | None = None,
+        *,
+        is_silent: bool = False,
+        port: int = 0,
     ) -> None:
         """Take addresses by name, which ends in a dot; a silent one answers nothing at all."""
         self._names = names or {}
         self._is_silent = is_silent
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind((self.host, 0))
+        self._socket.bind((self.host, port))
         self.port: int = self._socket.getsockname()[1]
         self._thread = threading.Thread(target=self._run, name="nameserver", daemon=True)
 

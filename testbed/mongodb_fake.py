@@ -56,7 +56,7 @@ def member(name: str, me: str, hosts: Sequence[str], **more: Any) -> Document:
     """Describe a member of a replica set that is secondary unless told otherwise."""
     role = {"isWritablePrimary": False, "ismaster": False, "secondary": True}
     about = {"setName": name, "setVersion": 1, "me": me, "hosts": list(hosts)}
-    return hello(**role, **about, **more)
+    return hello(**{**role, **about, **more})
 
 
 def greeting(about: Document) -> Answer:

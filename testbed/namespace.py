@@ -14,8 +14,10 @@ from typing import Self
 
 from testbed.programs import find_program
 
+OWN = "198.51.100.1"
+"""An address (RFC 5737) of this network itself, and not a loopback one."""
 SWALLOWED = "198.51.100.9"
-"""An address (RFC 5737) whose packets leave and are never answered."""
+"""An address whose packets leave and are never answered."""
 NO_ROUTE = "203.0.113.9"
 """An address to which the way is known to be closed."""
 NO_IPV6 = "2001:db8::9"
@@ -26,7 +28,7 @@ _VOID = (
     "link add void0 type veth peer name void1",
     "link set void0 up",
     "link set void1 up",
-    "address add 198.51.100.1/24 dev void0",
+    f"address add {OWN}/24 dev void0",
     f"neighbour add {SWALLOWED} lladdr 02:00:00:00:00:09 dev void0",
     "route add unreachable 203.0.113.0/24",
 )

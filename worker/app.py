@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 from worker import __version__, exposition, logs
 from worker.clock import Clock
 from worker.compose import Parts, build
-from worker.connection import secrets_of
 from worker.crash import tell
 from worker.errors import RegistryUnavailableError, WorkerError
 from worker.exposition import Bounds, Exposition, Vitals
 from worker.model import Event
 from worker.registry import TICK_JITTER
+from worker.scrubbing import secrets_of
 from worker.settings import Settings
 from worker.signals import Signals
 from worker.watchdog import Pulse
@@ -140,7 +140,8 @@ class App:
             self._say_that_series_are_off(limit)
         else:
             parts.fleet.replace(snapshot.states, snapshot.taken_at)
-        parts.metrics.count(snapshot.counts)
+        if snapshot.counts is not None:
+            parts.metrics.count(snapshot.counts)
         parts.metrics.overdue(snapshot.overdue)
         parts.dispatcher.note_overdue(snapshot.overdue)
 

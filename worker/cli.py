@@ -17,13 +17,14 @@ import click
 
 from worker import __version__, app, logs, probes, schema_files, settings, tables
 from worker.check import Checker
-from worker.connection import mask, secrets_of
+from worker.connection import mask
 from worker.crash import tell
 from worker.deliver import check_facts
 from worker.errors import WorkerError
 from worker.model import CheckResult, Engine, Identity, Lease, RawRow, Reason, Status
 from worker.network import AddressRules, Network
 from worker.once import check_once
+from worker.scrubbing import secrets_of
 
 PROGRAM = "health-worker"
 EXIT_UNHEALTHY = 1

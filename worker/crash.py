@@ -5,8 +5,10 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterable
 
-from worker.connection import scrub
+from worker.scrubbing import cut, scrub
 
+MAX_MESSAGE = 2_000
+"""Characters of one exception's message."""
 MAX_LINKS = 10
 """Exceptions of one chain, or members of one group, that are told of."""
 
@@ -32,6 +34,6 @@ def _tell_one(error: BaseException, secrets: tuple[str, ...]) -> str:
 
 def _message(error: BaseException) -> str:
     try:
-        return str(error)
+        return cut(str(error), MAX_MESSAGE)
     except Exception:  # noqa: BLE001 -- a foreign exception that cannot even say what it is
         return "no message"

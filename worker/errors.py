@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from worker.model import Reason
 
@@ -75,7 +75,7 @@ def _os_error(error: BaseException) -> Reading | None:
 def _tls_error(error: BaseException) -> Reading:
     if isinstance(error, ssl.SSLCertVerificationError):
         return Reason.TLS, f"the certificate is not accepted: {error.verify_message}"
-    detail = error.reason if isinstance(error, ssl.SSLError) and error.reason else "no detail"
+    detail = getattr(error, "reason", None) or "no detail"  # one that Python made has none
     return Reason.TLS, f"the TLS handshake failed: {detail.replace('_', ' ').lower()}"
 
 
@@ -84,6 +84,21 @@ def _impossible_name(error: BaseException) -> Reading | None:
     is_name = "idna" in str(error)
     return (Reason.DNS, "the name cannot be looked up") if is_name else None
 
+
+ADVICE: Mapping[Reason, str] = {
+    Reason.TIMEOUT: "check host, port and firewall, and whether the server is overloaded",
+    Reason.DNS: "check the host's name",
+    Reason.REFUSED: "check host and port, and whether the server runs",
+    Reason.UNREACHABLE: "check the host's address and the network's routes",
+    Reason.CLOSED: "look into the server's log",
+    Reason.TLS: "check TLS on both sides: the certificate, config.tls, ssl_enabled",
+    Reason.AUTH: "check user name, password and rights",
+    Reason.MISSING: "create it, or name another one",
+    Reason.NOT_READY: "wait, or look into the server's log",
+    Reason.SATURATED: "close clients, or raise the server's limit",
+    Reason.PROTOCOL: "check whether host and port are those of the database",
+}
+"""What its owner can do about an unhealthy database; follows the text and the address."""
 
 NETWORK_RULES: tuple[Rule, ...] = (
     # As good as a reset, and which of the two comes is a matter of luck.

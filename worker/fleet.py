@@ -8,6 +8,9 @@ from uuid import UUID
 
 from worker.model import CheckResult, DatabaseState, Identity
 
+AHEAD_SECONDS = 60.0
+"""A result that is further ahead of a snapshot is from before the registry's clock was set back."""
+
 
 class Fleet:
     """The newest known state of every database; written by one thread, read by any."""
@@ -46,7 +49,8 @@ class Fleet:
         with self._lock:
             for database_id in self._laid:
                 mine, theirs = self._states[database_id], states.get(database_id)
-                if (mine.checked_at or 0.0) > (taken_at if theirs is None else _time(theirs)):
+                known = taken_at if theirs is None else _time(theirs)
+                if known < _time(mine) < taken_at + AHEAD_SECONDS:
                     states[database_id] = mine
             self._laid.intersection_update(
                 key for key, state in self._states.items() if states.get(key) is state

@@ -48,7 +48,6 @@ class Metrics:
         self._databases = Gauge(
             "database_health_databases", "Active databases", ("engine", "status"), registry=registry
         )
-        self.count({})
         prefix = "database_health"
         engine = ("engine",)
         checks = Counter(f"{prefix}_checks", "Finished checks", engine, registry=registry)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from worker.census import Census, Group
 from worker.errors import BadResultsError
 from worker.model import (
     Change,
@@ -26,6 +27,8 @@ from worker.ports import Recorded
 from worker.registry_connection import RegistryConnection
 
 TEND_BATCH = 500
+COUNT_BATCH = 20_000
+"""Rows counted at a time in a fleet without snapshot: about 20 ms of the registry's every 15 s."""
 ANNOUNCE_AFTER = timedelta(seconds=30)
 CHANGES_BATCH = 500
 LEASE_MARGIN_SECONDS = 15.0
@@ -54,8 +57,8 @@ class Snapshot:
 
     states: Sequence[DatabaseState] | None
     """None where the fleet is larger than was asked for."""
-    counts: Mapping[tuple[str, str], int]
-    """Active databases by engine and status."""
+    counts: Mapping[Group, int] | None
+    """Active databases; None while a large fleet has not been counted to its end."""
     overdue: int
     taken_at: float
 
@@ -67,6 +70,7 @@ class Registry:
         self._connection = connection
         self._pace = pace
         self._tended: UUID | None = None
+        self._census = Census(COUNT_BATCH)
         self._clock: tuple[datetime, float] | None = None
         """The registry's time and the monotonic seconds at which it was read."""
 
@@ -166,31 +170,42 @@ class Registry:
         )
 
     async def snapshot(self, max_databases: int, overdue_after: float) -> Snapshot:
-        """Read the fleet; only its counts where it is larger than `max_databases`.
+        """Read the fleet; where it is larger than `max_databases`, only count a slice of it.
 
         A database is overdue when it has been due for longer than `overdue_after` seconds.
         """
         asked = time.monotonic()
-        states, counts, overdue = await asyncio.gather(
-            self._connection.fetch(
-                "snapshot", "select * from platform.database_health_snapshot($1)", max_databases
-            ),
-            self._connection.fetch("snapshot", "select * from platform.database_health_counts()"),
-            self._connection.fetch(
-                "snapshot",
-                "select platform.count_overdue_databases($1) as overdue, now() as registry_now",
-                timedelta(seconds=overdue_after),
-            ),
+        (facts,) = await self._connection.fetch(
+            "snapshot",
+            "select platform.has_more_databases_than($1) as is_large,"
+            " platform.count_overdue_databases($2) as overdue, now() as registry_now",
+            max_databases,
+            timedelta(seconds=overdue_after),
         )
-        self._clock = overdue[0]["registry_now"], asked
-        databases = {(row["engine"], row["status"]): row["databases"] for row in counts}
-        is_whole = sum(databases.values()) <= max_databases
+        self._clock = facts["registry_now"], asked
+        states = None if facts["is_large"] else await self._states()
         return Snapshot(
-            states=[_state(row) for row in states] if is_whole else None,
-            counts=databases,
-            overdue=overdue[0]["overdue"],
-            taken_at=overdue[0]["registry_now"].timestamp(),
+            states=states,
+            counts=await self._count_on() if states is None else _count(states),
+            overdue=facts["overdue"],
+            taken_at=facts["registry_now"].timestamp(),
         )
+
+    async def _states(self) -> Sequence[DatabaseState]:
+        rows = await self._connection.fetch(
+            "snapshot", "select * from platform.database_health_snapshot()"
+        )
+        return [_state(row) for row in rows]
+
+    async def _count_on(self) -> Mapping[Group, int] | None:
+        rows = await self._connection.fetch(
+            "snapshot",
+            "select * from platform.count_slice_of_databases($1, $2)",
+            self._census.after,
+            self._census.batch,
+        )
+        self._census.add(rows)
+        return self._census.counts
 
     def _expected(self, monotonic: float) -> datetime | None:
         """Tell what the registry's clock should show, so that it can see that it was moved."""
@@ -256,6 +271,10 @@ def _recorded(row: Mapping[str, Any], result: CheckResult) -> Recorded:
         )
     is_gone = row["outcome"] == "gone"
     return Recorded(row["database_id"], change, row["next_due"], is_gone=is_gone)
+
+
+def _count(states: Iterable[DatabaseState]) -> Mapping[Group, int]:
+    return Counter((state.identity.engine, state.status) for state in states)
 
 
 def _state(row: Mapping[str, Any]) -> DatabaseState:

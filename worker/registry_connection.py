@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from worker.connection import secrets_of
 from worker.errors import RegistryUnavailableError, SchemaError, WorkerError
 from worker.model import Event
 from worker.ports import Log, Meter
 from worker.registry_faults import BAD_DATA, TROUBLE, read_fault
+from worker.scrubbing import secrets_of
 
 SCHEMA_VERSION = 7
 """The oldest version of the registry's functions that this worker can use."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from worker.connection import scrub
 from worker.errors import (
     RegistryRefusedError,
     RegistryUnavailableError,
@@ -14,6 +13,7 @@ from worker.errors import (
     WorkerError,
     translate,
 )
+from worker.scrubbing import scrub
 
 _REFUSALS = (
     asyncpg.InvalidAuthorizationSpecificationError,

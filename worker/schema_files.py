@@ -11,7 +11,6 @@ from typing import Any
 
 import asyncpg
 
-from worker.connection import scrub, secrets_of
 from worker.errors import (
     RegistryRefusedError,
     RegistryUnavailableError,
@@ -19,6 +18,7 @@ from worker.errors import (
     WorkerError,
     translate,
 )
+from worker.scrubbing import scrub, secrets_of
 
 APPLIED = (
     "000_platform_prerequisites.sql",
@@ -63,7 +63,10 @@ async def verify(url: str, seconds: float) -> list[CheckLine]:
         rows = await connection.fetch(
             "select name, passed, detail from database_health_checks order by number"
         )
-    return [CheckLine(row["name"], row["passed"], row["detail"]) for row in rows]
+    lines = [CheckLine(row["name"], row["passed"], row["detail"]) for row in rows]
+    if not any(line.name.startswith("007: ") for line in lines):
+        lines.append(CheckLine("007: the scheduling is applied", passed=False, detail=""))
+    return lines
 
 
 async def rollback(url: str, number: str, destroy_rows: int | None, seconds: float) -> str:

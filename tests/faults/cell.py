@@ -24,6 +24,7 @@ from worker import logs, probes
 from worker.check import Checker
 from worker.connection import ConnectionString
 from worker.deliver import Sinks
+from worker.errors import ADVICE
 from worker.fleet import Fleet
 from worker.metrics import Metrics
 from worker.model import Answer, CheckResult, Engine, Event, Identity, Lease, RawRow, Reason, Status
@@ -129,6 +130,7 @@ def judge(outcome: Outcome, case: Case, expected: Expected) -> None:
         assert result.attempts == (_attempts(result.reason) if outcome.was_asked else 0)
     if not expected.waives(Promise.TEXT):
         assert result.error is None or case.address in result.error
+        assert result.status is not Status.UNHEALTHY or ADVICE[result.reason] in str(result.error)
     assert outcome.seconds < case.deadline + ALLOWANCE_SECONDS
     if not expected.waives(Promise.TIME):
         assert outcome.seconds < outcome.bound + ALLOWANCE_SECONDS

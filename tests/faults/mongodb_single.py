@@ -5,13 +5,12 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
-from secrets import token_hex
 from typing import Any
 
 from testbed.mongodb import MongoDBOptions, MongoDBServer
 from testbed.programs import wait_until
 from tests.faults.matrix import Case, Make
-from tests.faults.mongodb_cases import CONNECT_SECONDS, PATIENT, QUICK, case
+from tests.faults.mongodb_cases import CONNECT_SECONDS, QUICK, case
 from tests.faults.stage import Stage
 
 MOST = 5
@@ -102,15 +101,6 @@ async def paused(stage: Stage) -> AsyncIterator[Case]:
     server.resume()
 
 
-@asynccontextmanager
-async def back(stage: Stage) -> AsyncIterator[Case]:
-    options = MongoDBOptions(password=token_hex(12))
-    server = stage.shared("mortal mongodb", lambda: MongoDBServer(options))
-    server.kill()
-    server.start()
-    yield case(server, server.url(), options.password, config=PATIENT)
-
-
 def _failpoint(command: str, fault: dict[str, Any]) -> Make:
     @asynccontextmanager
     async def make(stage: Stage) -> AsyncIterator[Case]:
@@ -139,7 +129,6 @@ MAKERS: dict[str, Make] = {
     "several that are in no set": several_alone,
     "connection limit": full,
     "stopped by a signal": paused,
-    "killed with -9, back again": back,
     **{
         f"{command} {name}": _failpoint(command, fault)
         for command in COMMANDS

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from secrets import token_hex
-from tempfile import NamedTemporaryFile
 
 from testbed.certificates import Certificates
 from testbed.misbehaving import MisbehavingServer
@@ -40,11 +38,7 @@ def showing(name: str, trust: Trust, *, demanding: bool = False, in_clear: bool 
 @asynccontextmanager
 async def expired(stage: Stage) -> AsyncIterator[Case]:
     # A mongod refuses to start with such a certificate, and shows it once its time has come.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with NamedTemporaryFile(suffix=".pem") as file:
-        file.write(stage.certificates.expired.bundle)
-        file.flush()
-        context.load_cert_chain(file.name)
+    context = stage.certificates.expired.server_context()
     with MisbehavingServer(speaking(greeting(hello())), tls=context) as server:
         secret = stage.secret()
         url = MONGODB.url(secret, server.host, server.port, tls=True)

@@ -16,10 +16,11 @@ from testbed.certificates import Certificate
 from testbed.postgresql import PostgreSQLOptions, PostgreSQLServer
 from testbed.programs import wait_until
 from testbed.scram_liar import lying
-from tests.faults.dialects import POSTGRESQL, QUICK
+from tests.faults.dialects import POSTGRESQL, QUICK, REDIS
 from tests.faults.matrix import Case, Expected, Fault, Make, Shortfall, expect, ways
-from tests.faults.shortfalls import CLEAR_PASSWORD, ENDLESS, HUGE, ITERATIONS, STRANGER
-from tests.faults.socket_faults import makers, talking
+from tests.faults.mongodb_cases import MONGODB
+from tests.faults.shortfalls import ANOTHER, CLEAR_PASSWORD, ENDLESS, HUGE, ITERATIONS, STRANGER
+from tests.faults.socket_faults import another_engine, makers, talking
 from tests.faults.stage import Stage
 from worker.model import Engine, Reason
 
@@ -61,6 +62,13 @@ def strange(write: Callable[[PostgreSQLServer, str], str]) -> Make:
 async def no_such_database(stage: Stage) -> AsyncIterator[Case]:
     server = stage.postgresql()
     yield case(server, server.url(database="absent"), server.options.password)
+
+
+@asynccontextmanager
+async def foreign_option(stage: Stage) -> AsyncIterator[Case]:
+    server, secret = stage.postgresql(), stage.secret()
+    url = server.url("postgres", secret, passfile=secret)
+    yield replace(case(server, url, secret), address="")
 
 
 def varied(stage: Stage) -> PostgreSQLServer:
@@ -244,6 +252,7 @@ _MAKERS: dict[str, Make] = {
         sslmode="disable",
     ),
     "no such database": no_such_database,
+    "an option that reaches for our files": foreign_option,
     "starting": starting,
     "shutting down": shutting_down,
     "in recovery without hot standby": cold_standby,
@@ -266,6 +275,10 @@ _MAKERS: dict[str, Make] = {
     ),
     "2^31-1 SCRAM iterations": talking(POSTGRESQL, lying(2**31 - 1)),
     "cannot prove that it knows the user": talking(POSTGRESQL, lying(4096)),
+    # It waits in silence for the end of what it takes for a line: nothing tells it from a server
+    # that hangs.
+    "a Redis answers": another_engine(POSTGRESQL, REDIS),
+    "a MongoDB answers": another_engine(POSTGRESQL, MONGODB),
     **makers(POSTGRESQL),
 }
 
@@ -279,6 +292,7 @@ _EXPECTED: dict[str, Expected] = {
     "password wanted in clear text over TLS": expect(Reason.OK),
     "no right to connect": expect(Reason.AUTH, says="42501"),
     "no such database": expect(Reason.MISSING),
+    "an option that reaches for our files": expect(Reason.MISCONFIGURED, says="passfile"),
     "starting": expect(Reason.NOT_READY, says="57P03"),
     "shutting down": expect(Reason.NOT_READY, says="57P03"),
     "in recovery without hot standby": expect(Reason.NOT_READY, says="57P03"),
@@ -295,6 +309,9 @@ _EXPECTED: dict[str, Expected] = {
     "servername": expect(Reason.OK),
     "2^31-1 SCRAM iterations": expect(Reason.PROTOCOL, says="iterations"),
     "cannot prove that it knows the user": expect(Reason.PROTOCOL, says="cannot prove"),
+    "a Redis answers": expect(Reason.TIMEOUT),
+    "a MongoDB answers": expect(Reason.PROTOCOL, says="MongoDB"),
+    "TLS alone reached in clear text": expect(Reason.PROTOCOL, Reason.CLOSED),
     "nothing listens": expect(Reason.REFUSED),
     "closes during connect": expect(Reason.CLOSED),
     "resets during connect": expect(Reason.CLOSED),
@@ -312,6 +329,7 @@ _EXPECTED: dict[str, Expected] = {
     "clear text reached with TLS": expect(Reason.TLS, Reason.PROTOCOL),
 }
 _DRIVERS: dict[str, Expected | Shortfall] = {
+    "a MongoDB answers": expect(Reason.CLOSED, but=[ANOTHER]),
     "password wanted in clear text": expect(Reason.OK, but=[CLEAR_PASSWORD]),
     "no credentials where they are demanded": expect(Reason.AUTH),
     "2^31-1 SCRAM iterations": ITERATIONS,

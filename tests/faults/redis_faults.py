@@ -11,10 +11,11 @@ from testbed.certificates import Certificate
 from testbed.ports import free_port, release_port
 from testbed.programs import ProgramError, wait_until
 from testbed.redis import RedisOptions, RedisServer
-from tests.faults.dialects import QUICK, REDIS
+from tests.faults.dialects import POSTGRESQL, QUICK, REDIS
 from tests.faults.matrix import Case, Expected, Fault, Make, expect, ways
-from tests.faults.shortfalls import HUGE
-from tests.faults.socket_faults import makers
+from tests.faults.mongodb_cases import MONGODB
+from tests.faults.shortfalls import ANOTHER, HUGE
+from tests.faults.socket_faults import another_engine, makers
 from tests.faults.stage import Stage
 from worker.model import Engine, Reason
 
@@ -46,6 +47,13 @@ def credentials(write: Callable[[RedisServer, str], str]) -> Make:
 async def no_such_index(stage: Stage) -> AsyncIterator[Case]:
     server = stage.redis()
     yield case(server, server.url(database="16"), server.options.password or "")
+
+
+@asynccontextmanager
+async def foreign_option(stage: Stage) -> AsyncIterator[Case]:
+    server, secret = stage.redis(), stage.secret()
+    url = server.url(password=secret, ssl_keyfile=secret)
+    yield replace(case(server, url, secret), address="")
 
 
 def _open(stage: Stage) -> RedisServer:
@@ -182,6 +190,8 @@ def good(stage: Stage) -> Certificate:
 
 _SOCKET = makers(REDIS)
 _OWN: dict[str, Make] = {
+    "a PostgreSQL answers": another_engine(REDIS, POSTGRESQL),
+    "a MongoDB answers": another_engine(REDIS, MONGODB),
     "wrong password": credentials(lambda server, secret: server.url(password=secret)),
     "unknown user": credentials(lambda server, secret: server.url("stranger", secret)),
     "no credentials where they are demanded": credentials(
@@ -190,6 +200,7 @@ _OWN: dict[str, Make] = {
     "a password where there is none": needless_password,
     "a user who may do nothing": no_rights,
     "an index that does not exist": no_such_index,
+    "an option that reaches for our files": foreign_option,
     "LOADING": loading,
     "BUSY": busy,
     "MASTERDOWN": master_down,
@@ -217,6 +228,7 @@ _EXPECTED: dict[str, Expected] = {
     "a password where there is none": expect(Reason.AUTH, says="no password"),
     "a user who may do nothing": expect(Reason.AUTH, says="NOPERM"),
     "an index that does not exist": expect(Reason.MISSING),
+    "an option that reaches for our files": expect(Reason.MISCONFIGURED, says="ssl_keyfile"),
     "LOADING": expect(Reason.NOT_READY, says="LOADING"),
     "BUSY": expect(Reason.NOT_READY, says="BUSY"),
     "MASTERDOWN": expect(Reason.NOT_READY, says="MASTERDOWN"),
@@ -231,6 +243,9 @@ _EXPECTED: dict[str, Expected] = {
     "private CA": expect(Reason.OK),
     "rejectUnauthorized false": expect(Reason.OK),
     "servername": expect(Reason.OK),
+    "a PostgreSQL answers": expect(Reason.PROTOCOL, says="PostgreSQL"),
+    "a MongoDB answers": expect(Reason.PROTOCOL, says="MongoDB"),
+    "TLS alone reached in clear text": expect(Reason.PROTOCOL, Reason.CLOSED),
     "nothing listens": expect(Reason.REFUSED),
     "closes during connect": expect(Reason.CLOSED),
     "resets during connect": expect(Reason.CLOSED),
@@ -248,6 +263,8 @@ _EXPECTED: dict[str, Expected] = {
     "clear text reached with TLS": expect(Reason.TLS),
 }
 _DRIVERS: dict[str, Expected] = {
+    "a PostgreSQL answers": expect(Reason.CLOSED, but=[ANOTHER]),
+    "a MongoDB answers": expect(Reason.CLOSED, but=[ANOTHER]),
     "answers HTTP": expect(Reason.PROTOCOL),
     "greets as SSH does": expect(Reason.PROTOCOL),
     "declares 2 GB": expect(Reason.TIMEOUT, but=[HUGE]),

@@ -8,13 +8,14 @@ from contextlib import asynccontextmanager
 
 from testbed.faulty_nameserver import FaultyNameserver
 from testbed.misbehaving import MisbehavingServer, mute
-from testbed.namespace import NO_IPV6, NO_ROUTE, SWALLOWED, Namespace, only_port
+from testbed.namespace import NO_IPV6, NO_ROUTE, OWN, SWALLOWED, Namespace, only_port
 from testbed.ports import free_port, release_port
+from testbed.redis import RedisOptions, RedisServer
 from tests.faults.dialects import POSTGRESQL, REDIS, Dialect
-from tests.faults.matrix import Case, Expected, Fault, Make, Shortfall, expect, ways
+from tests.faults.matrix import Case, Expected, Fault, Make, Shortfall, every_way, expect, ways
 from tests.faults.shortfalls import LOOK_UP, OWN_NETWORK
 from tests.faults.stage import Stage
-from worker.model import Reason
+from worker.model import Engine, Reason
 from worker.network import AddressRules
 from worker.resolver import Resolver
 
@@ -88,6 +89,22 @@ def no_free_port(dialect: Dialect) -> Make:
     return case
 
 
+@asynccontextmanager
+async def protected_mode(stage: Stage) -> AsyncIterator[Case]:
+    # The server takes whoever comes from 127.0.0.1 for a friend, so that another address calls.
+    settings = {"bind": f"127.0.0.1 {OWN}", "protected-mode": "yes"}
+    with (
+        Namespace() as network,
+        network.entered(),
+        RedisServer(RedisOptions(settings=settings)) as server,
+    ):
+        yield Case(
+            url=f"redis://{OWN}:{server.port}",
+            address=f"{OWN}:{server.port}",
+            config=REDIS.config,
+        )
+
+
 def _makers(dialect: Dialect) -> Mapping[str, Make]:
     at_its_time = dialect.connect_seconds
     return {
@@ -113,8 +130,16 @@ _EXPECTED: Mapping[str, tuple[Expected, Expected | Shortfall]] = {
     ),
 }
 
-ROWS: tuple[Fault, ...] = tuple(
-    Fault(name=name, engine=dialect.engine, make=make, expected=ways(*_EXPECTED[name]))
-    for dialect in (REDIS, POSTGRESQL)
-    for name, make in _makers(dialect).items()
+ROWS: tuple[Fault, ...] = (
+    *(
+        Fault(name=name, engine=dialect.engine, make=make, expected=ways(*_EXPECTED[name]))
+        for dialect in (REDIS, POSTGRESQL)
+        for name, make in _makers(dialect).items()
+    ),
+    Fault(
+        name="protected mode",
+        engine=Engine.REDIS,
+        make=protected_mode,
+        expected=every_way(Engine.REDIS, expect(Reason.AUTH, says="protected mode")),
+    ),
 )

@@ -12,7 +12,29 @@ ENDLESS = Shortfall(
 )
 HUGE = Shortfall("one that declares a huge reply is waited for")
 ITERATIONS = Shortfall("one that asks for millions of SCRAM iterations blocks the loop")
+ANOTHER = Shortfall("another engine that hangs up reads `closed`")
 STRANGER = Shortfall("asyncpg waits in vain for the rest of an answer that is not PostgreSQL's")
 CLEAR_PASSWORD = Shortfall(
     "asyncpg sends a password that PostgreSQL asks for in clear text without TLS, too"
+)
+SEARCH = Shortfall(
+    "PyMongo and motor look for a server as long as they may, also where nothing listens",
+    frozenset({Promise.TIME}),
+)
+FOREIGN = Shortfall(
+    "they take a Redis for a MongoDB that is silent, and a PostgreSQL, or a MongoDB that demands "
+    "a client certificate, for one that hangs up"
+)
+STRANGER_HEARD = Shortfall(
+    "PyMongo may take a stranger that says something for one that hangs up",
+    frozenset({Promise.ATTEMPTS}),
+)
+SERVERNAME = Shortfall("neither can expect another name than the host's", frozenset({Promise.TEXT}))
+UNACCEPTED = Shortfall(
+    "PyMongo leaves a connection that nobody accepts to the garbage collection",
+    frozenset({Promise.LEAK}),
+)
+FOLLOWER = Shortfall(
+    "motor leaves the thread that follows a mongodb+srv name to itself for ten seconds",
+    frozenset({Promise.LEAK}),
 )

@@ -84,6 +84,41 @@ def before_a_real_one(dialect: Dialect, heard: int, then: Conversation) -> Make:
     return case
 
 
+def tls_only(dialect: Dialect) -> Make:
+    """Make a row's case of a server that takes nothing but TLS, reached in clear text."""
+
+    @asynccontextmanager
+    async def case(stage: Stage) -> AsyncIterator[Case]:
+        secret = stage.secret()
+        context = stage.certificates.good.server_context()
+        with MisbehavingServer(mute, tls=context) as server:
+            yield Case(
+                url=dialect.url(secret, server.host, server.port),
+                address=f"{server.host}:{server.port}",
+                config=dialect.config,
+                secrets=(secret,),
+            )
+
+    return case
+
+
+def another_engine(dialect: Dialect, other: Dialect) -> Make:
+    """Make a row's case of a real server of another engine."""
+
+    @asynccontextmanager
+    async def case(stage: Stage) -> AsyncIterator[Case]:
+        secret, (port, _, _) = stage.secret(), other.sign_in(stage)
+        yield Case(
+            url=dialect.url(secret, "127.0.0.1", port),
+            address=f"127.0.0.1:{port}",
+            config=dialect.config,
+            seconds=dialect.connect_seconds,
+            secrets=(secret,),
+        )
+
+    return case
+
+
 def nothing_listens(dialect: Dialect) -> Make:
     """Make a row's case of a port at which nobody is."""
 
@@ -118,6 +153,7 @@ def makers(dialect: Dialect) -> dict[str, Make]:
     return {
         "nothing listens": nothing_listens(dialect),
         **{name: talking(dialect, talk, in_time=in_time) for name, talk, in_time in speech},
+        "TLS alone reached in clear text": tls_only(dialect),
         "its queue of callers is full": at(dialect, FullBacklog, seconds=dialect.connect_seconds),
         "closes during authentication": before_a_real_one(
             dialect, dialect.heard_before_sign_in, hang_up

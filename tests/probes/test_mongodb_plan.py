@@ -332,3 +332,21 @@ def test_srv_hosts_elsewhere_are_not(name: str, host: str) -> None:
     with pytest.raises(ProbeError, match="outside of its domain") as caught:
         with_dns(plan(f"mongodb+srv://{name}"), (Host(host, 27017),), None)
     assert caught.value.reason is Reason.MISCONFIGURED
+
+
+def test_a_name_with_the_dot_of_the_root_has_the_same_domain() -> None:
+    made = with_dns(plan(SRV + "."), (Host("a.example.com.", 27017),), None)
+    assert made.hosts == (Host("a.example.com", 27017),)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "text"),
+    [
+        (("a", "b"), "loadBalanced=true"),
+        (("a",), "loadBalanced=true&replicaSet=rs0"),
+    ],
+)
+def test_a_load_balancer_that_dns_tells_of_stands_alone(hosts: tuple[str, ...], text: str) -> None:
+    named = tuple(Host(f"{name}.example.com", 27017) for name in hosts)
+    with pytest.raises(ProbeError, match="loadBalanced"):
+        with_dns(plan(SRV), named, text)

@@ -113,29 +113,6 @@ async def test_a_server_that_answers_tells_its_phases(postgresql_target: Postgre
     assert {Phase.CONNECT, Phase.AUTH, Phase.PING} <= answer.phases.keys()
 
 
-@either
-async def test_wrong_credentials_are_auth(postgresql_target: PostgreSQLServer, kind: str) -> None:
-    for user, password in (("postgres", "wrong"), ("nobody", "wrong"), ("postgres", None)):
-        error = await fault(postgresql_target.url(user, password), kind=kind)
-        assert error.reason is Reason.AUTH
-        assert "wrong" not in error.text.replace("wrong user name or password", "")
-
-
-@either
-async def test_a_database_that_is_not_there_is_missing(
-    postgresql_target: PostgreSQLServer, kind: str
-) -> None:
-    assert (
-        await fault(postgresql_target.url(database="absent"), kind=kind)
-    ).reason is Reason.MISSING
-
-
-@either
-async def test_where_nothing_listens_is_refused(free_port: int, kind: str) -> None:
-    error = await fault(f"postgresql://user@127.0.0.1:{free_port}/db", kind=kind)
-    assert error.reason is Reason.REFUSED
-
-
 async def test_every_way_of_signing_in(varied: PostgreSQLServer) -> None:
     assert await ask(varied.url("trusted", None, sslmode="disable"))
     assert await ask(varied.url("trusted", "needless", sslmode="disable"))
@@ -173,18 +150,6 @@ async def test_a_server_without_tls(postgresql_target: PostgreSQLServer, kind: s
     for mode in ("allow", "prefer"):
         assert await ask(postgresql_target.url(sslmode=mode), kind=kind)
     assert (await fault(postgresql_target.url(sslmode="require"), kind=kind)).reason is Reason.TLS
-
-
-@either
-async def test_a_mute_server_is_a_timeout_in_its_time(kind: str) -> None:
-    loop = asyncio.get_running_loop()
-    async with saying(b"") as url:
-        started = loop.time()
-        error = await fault(url, SHORT, kind=kind)
-        assert loop.time() - started < 0.8
-    assert error.reason is Reason.TIMEOUT
-    if kind == "wire":
-        assert error.text == "not connected within 300 ms (in auth)"
 
 
 @pytest.mark.parametrize(

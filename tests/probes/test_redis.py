@@ -98,24 +98,6 @@ async def test_a_server_that_answers_tells_its_phases(redis_server: RedisServer)
 
 
 @either
-async def test_wrong_credentials_are_auth(redis_server: RedisServer, kind: str) -> None:
-    port = redis_server.port
-    for login in ("", ":wrong@", "nobody:wrong@"):
-        error = await fault(f"redis://{login}127.0.0.1:{port}", kind=kind)
-        assert error.reason is Reason.AUTH
-
-
-@either
-async def test_an_index_out_of_range_is_missing(redis_server: RedisServer, kind: str) -> None:
-    assert (await fault(redis_server.url(database="16"), kind=kind)).reason is Reason.MISSING
-
-
-@either
-async def test_where_nothing_listens_is_refused(free_port: int, kind: str) -> None:
-    assert (await fault(f"redis://127.0.0.1:{free_port}", kind=kind)).reason is Reason.REFUSED
-
-
-@either
 async def test_users_and_tls(varied: RedisServer, certificates: Certificates, kind: str) -> None:
     trusts = {"tls": {"ca": certificates.ca.decode()}}
     assert await ask(varied.url("alice", "alice-secret"), trusts, kind=kind)
@@ -125,40 +107,6 @@ async def test_users_and_tls(varied: RedisServer, certificates: Certificates, ki
     assert await ask(varied.url(ssl_cert_reqs="none"), kind=kind)
     elsewhere = {"tls": {**trusts["tls"], "servername": "elsewhere.test"}}
     assert await ask(varied.url(ssl_check_hostname="false"), elsewhere, kind=kind)
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "wire",
-        "drivers",
-    ],
-)
-async def test_a_certificate_that_does_not_fit_is_tls(
-    varied: RedisServer, certificates: Certificates, kind: str
-) -> None:
-    elsewhere = {"tls": {"ca": certificates.ca.decode(), "servername": "elsewhere.test"}}
-    assert (await fault(varied.url(), kind=kind)).reason is Reason.TLS
-    assert (await fault(varied.url(), elsewhere, kind=kind)).reason is Reason.TLS
-
-
-@either
-async def test_a_mute_server_is_a_timeout_in_its_time(kind: str) -> None:
-    loop = asyncio.get_running_loop()
-    async with saying(b"") as url:
-        started = loop.time()
-        error = await fault(url, SHORT, kind=kind)
-        assert loop.time() - started < 0.8
-    assert error.reason is Reason.TIMEOUT
-    if kind == "wire":
-        assert error.text == "not connected within 300 ms (in auth)"
-
-
-async def test_a_ping_without_answer_is_a_timeout() -> None:
-    async with saying(b"+OK\r\n") as url:
-        error = await fault(url, SHORT)
-    assert error.reason is Reason.TIMEOUT
-    assert "PING not answered" in error.text
 
 
 @pytest.mark.parametrize(

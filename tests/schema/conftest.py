@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import redirect_stderr
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from testbed.programs import find_program
 from worker import cli
 
 SCHEMA = Path(__file__).parent.parent.parent / "schema"
+LEASE = timedelta(seconds=45)
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Add = Callable[..., Awaitable[UUID]]
 
@@ -145,3 +148,86 @@ def own_cluster() -> Iterator[PostgreSQLServer]:
     """A cluster whose roles are this module's own."""
     with PostgreSQLServer() as server:
         yield server
+
+
+@pytest.fixture
+def schedule(owner: Any) -> Callable[[UUID], Awaitable[Any]]:
+    """Read a database's schedule and its health, with the registry's time as `now`."""
+
+    async def read(database_id: UUID) -> Any:
+        return await owner.fetchrow(
+            "select s.*, d.health_check_status as status, now() as now"
+            " from platform.databases d left join platform.database_schedules s"
+            " on s.database_id = d.id where d.id = $1",
+            database_id,
+        )
+
+    return read
+
+
+@pytest.fixture
+def due(owner: Any) -> Callable[..., Awaitable[None]]:
+    """Make a database due so many seconds ago, neither leased nor new."""
+
+    async def make(database_id: UUID, ago: float, interval: float = 60, **columns: object) -> None:
+        values = {"spread": False, "slow": False, **columns}
+        places = "".join(f", {name} = ${number}" for number, name in enumerate(values, 4))
+        await owner.execute(
+            "update platform.database_schedules set leased_until = null, interval_seconds = $3,"
+            f" due_at = now() - make_interval(secs => $2){places} where database_id = $1",
+            database_id,
+            ago,
+            interval,
+            *values.values(),
+        )
+
+    return make
+
+
+@pytest.fixture
+def claim(worker: Any) -> Callable[..., Awaitable[list[Any]]]:
+    """Claim as the worker does."""
+
+    async def run(
+        slots: int = 99, slow: int = 99, horizon: float = 1, connection: Any = None
+    ) -> list[Any]:
+        rows = await (connection or worker).fetch(
+            "select * from platform.claim_databases($1, $2, $3, $4)",
+            slots,
+            slow,
+            timedelta(seconds=horizon),
+            LEASE,
+        )
+        return list(rows)
+
+    return run
+
+
+@pytest.fixture
+def record(worker: Any) -> Callable[..., Awaitable[list[Any]]]:
+    """Record a healthy result for each claimed row, with these facts changed."""
+
+    async def run(*rows: Any, connection: Any = None, **facts: object) -> list[Any]:
+        results = [
+            {
+                "database_id": str(row["id"]),
+                "revision": row["revision"],
+                "slot": row["slot"].isoformat(),
+                "leased_until": row["leased_until"].isoformat(),
+                "started_at": row["claimed_at"].isoformat(),
+                "checked_at": (row["claimed_at"] + timedelta(microseconds=1)).isoformat(),
+                "status": "healthy",
+                "reason": "ok",
+                "error": None,
+                "latency_seconds": 0.001,
+                "interval_seconds": 60,
+                **facts,
+            }
+            for row in rows
+        ]
+        recorded = await (connection or worker).fetch(
+            "select * from platform.record_database_health($1)", json.dumps(results, default=str)
+        )
+        return list(recorded)
+
+    return run

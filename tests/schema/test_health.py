@@ -148,5 +148,16 @@ async def test_a_health_check_is_current_for_twice_its_interval_and_a_minute(
             database,
             age,
         )
+    slow_worker = await add(name="at the interval that its worker uses")
+    ages["at the interval that its worker uses"] = (1000, "{}", True)
+    await owner.execute(
+        "update platform.databases set last_health_check_at = now() - interval '1000 s'"
+        " where id = $1",
+        slow_worker,
+    )
+    await owner.execute(
+        "update platform.database_schedules set interval_seconds = 600 where database_id = $1",
+        slow_worker,
+    )
     rows = await owner.fetch("select name, health_check_is_current from platform.databases_safe")
     assert dict(map(tuple, rows)) == {name: expected for name, (_, _, expected) in ages.items()}

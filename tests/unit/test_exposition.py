@@ -16,16 +16,23 @@ from worker.watchdog import Pulse
 
 BOUNDS = Bounds(connections=50, request_seconds=1.0)
 GET = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
-GET_LARGE = b"GET /metrics HTTP/1.1\r\nHost: a\r\nAccept: large\r\n\r\n"
-"""Much more than sockets buffer."""
 
 
-def page(accept: str) -> tuple[bytes, str]:
-    return b"x" * 20_000_000 if "large" in accept else b"answer 42.0\n", "text/plain"
+class Page:
+    def __init__(self) -> None:
+        self.body = b"answer 42.0\n"
+
+    def __call__(self, accept: str) -> tuple[bytes, str]:
+        return self.body, "text/plain"
 
 
 @pytest.fixture
-def server() -> Iterator[Exposition]:
+def page() -> Page:
+    return Page()
+
+
+@pytest.fixture
+def server(page: Page) -> Iterator[Exposition]:
     listening = bind("127.0.0.1", 0)
     server = Exposition(listening, Vitals(page, Pulse(), lambda: True), BOUNDS)
     server.start()
@@ -61,9 +68,10 @@ def test_a_thousand_connections_that_ask_nothing_keep_nobody_from_the_page(
         wait_until_held_is(server, 0)
 
 
-def test_a_client_that_never_takes_its_page_is_let_go(server: Exposition) -> None:
+def test_a_client_that_never_takes_its_page_is_let_go(server: Exposition, page: Page) -> None:
+    page.body = b"x" * 20_000_000  # much more than sockets buffer
     with socket.create_connection(("127.0.0.1", server.port)) as client:
-        client.sendall(GET_LARGE)
+        client.sendall(GET)
         assert client.recv(1)
         wait_until_held_is(server, 0)
 

@@ -50,7 +50,7 @@ class MongoDBProbe:
 
         if plan.is_direct or plan.is_load_balanced:
             try:
-                answer = await ask_host(Visit(plan.hosts[0]))
+                answer = await ask_host(Visit(plan.hosts[0], plan.replica_set))
             except Unsuitable as unsuitable:
                 raise unsuitable.fault from None
         else:
@@ -84,7 +84,7 @@ class MongoDBProbe:
                 talk = Conversation(connection)
                 with visit.watch(Phase.AUTH):
                     hello = await talk.hello(_extras(plan, login), seconds / 2)
-                    judge(plan, visit.host, hello)
+                    judge(plan, visit, hello)
                     visit.is_chosen = True
                     await sign_in(talk, login, hello)
                 seconds = plan.command_timeout

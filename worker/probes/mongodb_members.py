@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from worker.connection import quoted
 from worker.errors import ProbeError
 from worker.model import Answer, Reason
 from worker.network import Stopwatch
 from worker.plan import Host
 from worker.probes.mongodb_plan import MongoDBPlan, unusable
+from worker.scrubbing import quoted
 
 MAX_HOSTS = 10
 """Hosts asked in one attempt, whatever the servers name."""
@@ -24,6 +24,7 @@ STAGGER = 0.25
 """Seconds after which the next host is asked beside one that has not answered."""
 
 _MAX_MEMBERS = 50
+_HELPFUL = (Reason.BLOCKED, Reason.NOT_READY, Reason.MISCONFIGURED)
 _ADDRESS = re.compile(
     r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9_.-]{1,253})):([0-9]{1,5})", re.ASCII
 )
@@ -33,10 +34,15 @@ class Unsuitable(Exception):  # noqa: N818 -- no error: the host answers, anothe
     """A host that answered, but that a client would not use, and whom it names instead."""
 
     def __init__(
-        self, fault: ProbeError, primary: Host | None = None, members: Iterable[Host] = ()
+        self,
+        fault: ProbeError,
+        set_name: str | None = None,
+        primary: Host | None = None,
+        members: Iterable[Host] = (),
     ) -> None:
         super().__init__(fault)
         self.fault = fault
+        self.set_name = set_name
         self.primary = primary
         self.members = tuple(members)
 
@@ -44,14 +50,16 @@ class Unsuitable(Exception):  # noqa: N818 -- no error: the host answers, anothe
 class Visit:
     """One host being asked."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, set_name: str | None = None) -> None:
         self.host = host
+        self.set_name = set_name
+        """The replica set that the host must be a member of; None means any, or none."""
         self.watch = Stopwatch()
         self.is_chosen = False
         """Whether a client would use this host: from then on its trouble is the answer."""
 
 
-def judge(plan: MongoDBPlan, host: Host, hello: Mapping[str, Any]) -> None:
+def judge(plan: MongoDBPlan, visit: Visit, hello: Mapping[str, Any]) -> None:
     """Decide by its `hello` whether a client would use this host.
 
     Raises:
@@ -65,13 +73,14 @@ def judge(plan: MongoDBPlan, host: Host, hello: Mapping[str, Any]) -> None:
     is_primary = (hello.get("isWritablePrimary") or hello.get("ismaster")) is True
     if name is None and hello.get("isreplicaset") is True:
         raise Unsuitable(_not_ready("the replica set is not initiated there"))
-    if plan.replica_set is not None and name != plan.replica_set:
-        raise Unsuitable(unusable(_wrong_set(name)))
+    if visit.set_name is not None and name != visit.set_name:
+        stray = _not_ready("the host is no member of the set that names it")
+        raise Unsuitable(unusable(_wrong_set(name)) if plan.replica_set else stray)
     if plan.is_direct:
         if not is_primary and hello.get("secondary") is not True:
             raise Unsuitable(_not_ready("the server is neither primary nor secondary"))
     elif name is not None:
-        _judge_member(host, hello, is_primary=is_primary)
+        _judge_member(visit.host, hello, is_primary=is_primary)
     elif not is_primary:
         raise Unsuitable(_not_ready("the server takes no writes"))
     elif len(plan.hosts) > 1 and hello.get("msg") != "isdbgrid":
@@ -86,7 +95,9 @@ def _judge_member(host: Host, hello: Mapping[str, Any], *, is_primary: bool) -> 
     # A driver contacts members by the names that they have for each other, never by its own.
     named = _host(hello.get("me" if is_primary else "primary"))
     text = "the primary calls itself otherwise" if is_primary else "the replica set has no primary"
-    raise Unsuitable(_not_ready(text), None if named == host else named, members)
+    name = hello["setName"]
+    set_name = name if isinstance(name, str) else None
+    raise Unsuitable(_not_ready(text), set_name, None if named == host else named, members)
 
 
 def _wrong_set(name: object) -> str:
@@ -129,6 +140,7 @@ class Search:
         self._end = end
         self._waiting = deque(plan.hosts[:MAX_HOSTS])
         self._known = set(self._waiting)
+        self._set_name = plan.replica_set
         self._primary: Host | None = None
         self._faults: dict[Host, ProbeError] = {}
         self._running: dict[asyncio.Future[Answer], Visit] = {}
@@ -140,7 +152,7 @@ class Search:
             ProbeError: what is wrong with the host found, or why none is.
         """
         if len(self._waiting) == 1:
-            visit = Visit(self._waiting.popleft())
+            visit = self._visit()
             try:
                 return await self._ask(visit)
             except Unsuitable as unsuitable:
@@ -156,13 +168,16 @@ class Search:
             await self._stop()
         raise self._verdict()
 
+    def _visit(self) -> Visit:
+        return Visit(self._waiting.popleft(), self._set_name)
+
     @property
     def _is_found(self) -> bool:
         return any(visit.is_chosen for visit in self._running.values())
 
     def _start_one(self) -> None:
         if self._waiting and not self._is_found:
-            visit = Visit(self._waiting.popleft())
+            visit = self._visit()
             self._running[asyncio.ensure_future(self._ask(visit))] = visit
 
     async def _await_one(self) -> Answer | None:
@@ -185,6 +200,8 @@ class Search:
 
     def _learn(self, host: Host, unsuitable: Unsuitable) -> None:
         self._faults[host] = unsuitable.fault
+        # The first set met is the one meant; hosts of another one are nobody's members.
+        self._set_name = self._set_name or unsuitable.set_name
         for member in (unsuitable.primary, *unsuitable.members):
             if member and member not in self._known and len(self._known) < MAX_HOSTS:
                 self._known.add(member)
@@ -206,16 +223,16 @@ class Search:
         for visit in self._running.values():
             text = f"no answer within {self._plan.connect_timeout * 1000:.0f} ms"
             self._faults.setdefault(visit.host, ProbeError(Reason.TIMEOUT, text))
-        for reason in (Reason.MISCONFIGURED, Reason.BLOCKED):
-            for host, fault in self._faults.items():
-                if fault.reason is reason:
-                    return _at(host, fault)
         if self._primary in self._faults:
             fault = self._faults[self._primary]
             text = f"the primary, known to its set as {self._primary}: {fault.text}"
             return ProbeError(fault.reason, text)
-        ready_last = sorted(self._faults.items(), key=lambda x: x[1].reason is not Reason.NOT_READY)
-        return _at(*ready_last[0])
+        return _at(*min(self._faults.items(), key=lambda told: _rank(told[1].reason)))
+
+
+def _rank(reason: Reason) -> int:
+    """Put a set without primary before a host that is none of its members: the set is the news."""
+    return _HELPFUL.index(reason) if reason in _HELPFUL else len(_HELPFUL)
 
 
 def _at(host: Host, fault: ProbeError) -> ProbeError:

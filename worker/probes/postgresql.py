@@ -7,11 +7,12 @@ from collections.abc import Mapping
 
 from worker.connection import ConnectionString
 from worker.errors import ProbeError
-from worker.model import Answer, Phase, Reason
+from worker.model import Answer, Engine, Phase, Reason
 from worker.network import Network, Stopwatch
 from worker.plan import Host
 from worker.probes.postgresql_plan import PostgreSQLPlan, make_plan
 from worker.probes.postgresql_wire import ElsewhereError, Session, ask_for_tls
+from worker.probes.strangers import recognize
 from worker.scram import SaltedPasswords
 
 _UNREACHED = frozenset({Reason.DNS, Reason.REFUSED, Reason.UNREACHABLE, Reason.TIMEOUT})
@@ -74,6 +75,12 @@ class PostgreSQLProbe:
                 raise self._network.too_late(watch, seconds) from None
             text = f"the query is not answered within {plan.command_timeout * 1000:.0f} ms"
             raise ProbeError(Reason.TIMEOUT, text) from None
+        except ProbeError as fault:
+            if plan.tls is not None:
+                raise
+            raise await recognize(
+                self._network, host, watch, fault, but=Engine.POSTGRESQL
+            ) from None
         if value == plan.wish.answer:
             return answer
         raise unwished(plan)

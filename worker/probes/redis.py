@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from worker.connection import ConnectionString, quoted
+from worker.connection import ConnectionString
 from worker.errors import ProbeError, Reading
-from worker.model import Answer, Phase, Reason
+from worker.model import Answer, Engine, Phase, Reason
 from worker.network import Connection, Network, Stopwatch
 from worker.plan import MAX_MILLISECONDS, Host, Plan, RowModel, Tls, TlsRules, parse_config
+from worker.probes.strangers import recognize
+from worker.scrubbing import quoted
 
 DEFAULT_PORT = 6379
 MAX_INDEX = 2**31 - 1
@@ -217,6 +219,11 @@ class RedisProbe:
                 raise self._network.too_late(watch, plan.connect_timeout) from None
             text = f"PING not answered within {plan.command_timeout * 1000:.0f} ms"
             raise ProbeError(Reason.TIMEOUT, text) from None
+        except ProbeError as fault:
+            if plan.tls is not None:
+                raise
+            host = plan.hosts[0]
+            raise await recognize(self._network, host, watch, fault, but=Engine.REDIS) from None
 
 
 async def _sign_in(connection: Connection, plan: RedisPlan) -> None:

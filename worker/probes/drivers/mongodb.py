@@ -118,7 +118,8 @@ class MongoDBDriverProbe:
                     return Answer({Phase.PING: time.monotonic() - before})
             except (ServerSelectionTimeoutError, TimeoutError):
                 # Selection looks at its own time only every half second, so ours may be first.
-                raise read_topology(client.topology_description, seconds) from None
+                srv_name = plan.hosts[0].name if plan.is_srv else None
+                raise read_topology(client.topology_description, seconds, srv_name) from None
             except OperationFailure:
                 raise
             except Exception as error:  # noqa: BLE001 -- the table knows which are the target's
@@ -140,11 +141,12 @@ class MongoDBDriverProbe:
         try:
             yield client
         finally:
-            # During a TLS connect on uvloop close() hung for 60 s.
+            # During a TLS connect on uvloop close() hung for 60 s; nor may waiting for it cost a
+            # plan with short times its answer.
             closing = asyncio.ensure_future(self._library.close(client))
             self._closing.add(closing)
             closing.add_done_callback(self._closed)
-            await asyncio.wait({closing}, timeout=CLOSE_SECONDS)
+            await asyncio.wait({closing}, timeout=min(CLOSE_SECONDS, plan.command_timeout / 2))
             closing.cancel()
 
     def _closed(self, closing: asyncio.Future[None]) -> None:

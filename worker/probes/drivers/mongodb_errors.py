@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import socket
 import ssl
 from typing import Any
 
@@ -18,19 +19,20 @@ from pymongo.errors import (
     ProtocolError,
 )
 
-from worker.connection import quoted
 from worker.errors import ProbeError, Reading, Rule, reading, translate
 from worker.model import Reason
 from worker.plan import Host
 from worker.probes.mongodb_plan import unusable
 from worker.probes.mongodb_wire import MAX_QUOTED, read_error
+from worker.scrubbing import quoted
 
 _UP_BUT_NO_PRIMARY = frozenset({"RSSecondary", "RSArbiter", "RSOther", "RSGhost"})
 _ABSURD_SCRAM = "Server returned an invalid"
 _WRONG_SET = "configured to connect to a replica set"
 _ENDS = frozenset({"connection closed", "connection is already closed", "connection is closed"})
+_TELLING = (ssl.SSLError, ConnectionRefusedError, TimeoutError)
 _TLS = "SSL handshake failed"
-_SYSTEM_ERROR = re.compile(r"\[Errno (\d{1,3})\]")
+_SYSTEM_ERROR = re.compile(r"\[Errno (-?\d{1,3})\]")
 _BAD_CERTIFICATE = re.compile(r"certificate verify failed: ([^(]{1,80}) \(_ssl")
 
 
@@ -56,13 +58,16 @@ def _operation(error: BaseException) -> Reading:
 def _reconnect(error: BaseException) -> Reading | None:
     if (read := _refusal(error)) is not None:
         return read
-    if isinstance(error.__cause__, (ssl.SSLError, ConnectionRefusedError, TimeoutError)):
+    cause = error.__cause__
+    if isinstance(cause, _TELLING) and not isinstance(cause, ssl.SSLEOFError):
         return None
     # PyMongo's monitor strips the cause off (PYTHON-2433), so that the text alone is left of it;
     # and it calls a handshake failed whatever went wrong, a refused connection included.
     text = str(error)
     if (match := _SYSTEM_ERROR.search(text)) and int(match[1]) != errno.ECONNRESET:
-        fault = translate(OSError(int(match[1]), ""), ())
+        # The system's look-ups number their errors below zero.
+        number = int(match[1])
+        fault = translate(OSError(number, "") if number > 0 else socket.gaierror(number, ""), ())
         return (fault.reason, fault.text) if fault else None
     if match := _BAD_CERTIFICATE.search(text):
         return Reason.TLS, f"the certificate is not accepted: {match[1]}"
@@ -93,18 +98,25 @@ RULES: tuple[Rule, ...] = (
     (ConfigurationError, _configuration),
     (ProtocolError, reading(Reason.PROTOCOL, "the answer is not MongoDB's")),
     (BSONError, reading(Reason.PROTOCOL, "the server's message is not BSON")),
+    (ValueError, reading(Reason.PROTOCOL, "the library can make nothing of the answer")),
+    (LookupError, reading(Reason.PROTOCOL, "the library can make nothing of the answer")),
     (InvalidOperation, reading(Reason.CLOSED, "the connection was closed")),
     (OSError, _closed),
 )
 """The first match counts; the operating system's errors follow in `errors.NETWORK_RULES`."""
 
 
-def read_topology(topology: Any, seconds: float) -> ProbeError:
-    """Say why no server answered in time; the exception itself says it in prose only."""
+def read_topology(topology: Any, seconds: float, srv_name: str | None) -> ProbeError:
+    """Say why no server answered in time; the exception itself says it in prose only.
+
+    Until its look-up is answered, a `mongodb+srv` name stands there as if it were a server.
+    """
     servers = topology.server_descriptions()
     if not servers:
         # Drivers strike hosts out that belong to another set, or to none.
         return unusable("replicaSet is not the name of the servers' set, or they are in none")
+    if any(name == srv_name for name, _ in servers):
+        return ProbeError(Reason.DNS, "the look-up of the mongodb+srv name was not answered")
     kinds = {server.server_type_name for server in servers.values()}
     if kinds & _UP_BUT_NO_PRIMARY and not topology.has_writable_server():
         return ProbeError(Reason.NOT_READY, "the replica set has no primary")

@@ -1,0 +1,125 @@
+"""Ten thousand databases in one process: all due at once, then at their own pace, scraped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median, quantiles
+from tempfile import TemporaryDirectory
+
+from bench.costs import resident_megabytes
+from bench.scale.fleets import mixed
+from bench.scale.journal import Journal, busiest_second, missed, twice
+from bench.scale.scraping import Lateness, scraped
+from bench.servers import Fleet, Registry
+from bench.table import Report, Row
+from bench.whole_path import QUIET, Meter, Spent, wait_for_start
+from testbed.worker import Worker
+
+DATABASES = 10_000
+INTERVAL_SECONDS = 30
+SETTLED_SECONDS = 2.5 * INTERVAL_SECONDS
+"""After the first round and the longest gap that a spread gives."""
+MEASURED_SECONDS = 2.0 * INTERVAL_SECONDS
+WATCHED_SECONDS = 30.0
+STORMED_SECONDS = 10.0
+WHAT = f"{DATABASES:,} databases, one process"
+
+
+def measure(servers: Fleet, registry: Registry, report: Report) -> None:
+    """Run one worker on the fleet for about three minutes."""
+    journal = Journal(registry)
+    asyncio.run(registry.empty())
+    asyncio.run(journal.open())
+    with (
+        mixed(servers, DATABASES, INTERVAL_SECONDS) as rows,
+        TemporaryDirectory(prefix="bench-") as folder,
+    ):
+        asyncio.run(registry.fill(rows))
+        asyncio.run(registry.make_due("1 hour"))
+        worker = _Watched(registry.worker_url, Path(folder))
+        try:
+            _measure(worker, registry, journal, report)
+        finally:
+            worker.stop()
+        report.add(Row(f"{WHAT}: a stall of the main loop, p99", worker.p99 * 1e3, "ms", 20.0))
+    asyncio.run(journal.close())
+
+
+class _Watched(Worker):
+    """A worker that can be told to watch its main loop."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self._delays = folder / "delays.json"
+        self.arguments = ("-m", "bench.scale.watched", str(self._delays))
+        super().__init__(url, folder, **QUIET)
+
+    def watch(self) -> None:
+        self.process.send_signal(signal.SIGUSR1)
+
+    @property
+    def p99(self) -> float:
+        """Seconds of delay that 99 of 100 short sleeps stayed below."""
+        delays: list[float] = json.loads(self._delays.read_text(encoding="utf-8"))
+        return quantiles(delays, n=100)[-1]
+
+
+def _measure(worker: _Watched, registry: Registry, journal: Journal, report: Report) -> None:
+    wait_for_start(worker)
+    started = time.time()
+    with scraped(worker) as pages:
+        while asyncio.run(journal.checked()) < DATABASES and time.time() < started + 60:
+            time.sleep(1)
+        first_round = time.time() - started
+        time.sleep(max(0.0, started + SETTLED_SECONDS - time.time()))
+        lateness, meter, since = Lateness(worker), Meter([worker], registry), time.time()
+        time.sleep(MEASURED_SECONDS)
+        spent, late, until = meter.spent(), lateness.below(0.99), time.time()
+        resident = resident_megabytes(worker.process.pid)
+        worker.watch()
+        time.sleep(WATCHED_SECONDS)
+    checks = asyncio.run(journal.read())
+    uneven = busiest_second(checks, since, since + INTERVAL_SECONDS)
+    report.add(
+        Row(f"{WHAT}, all due at once: until all are checked", first_round, "s", 30.0),
+        Row(
+            f"{WHAT}, all due at once: checked twice",
+            twice(checks, INTERVAL_SECONDS, started, since),
+            "",
+            0,
+        ),
+        Row(f"{WHAT}, two rounds later: busiest second", uneven, "x the average", 2.0),
+        *_steady(spent, late, resident),
+        Row(
+            f"{WHAT}: missed in an interval",
+            missed(checks, 1.5 * INTERVAL_SECONDS, since, until),
+            "",
+            0,
+        ),
+        Row(
+            f"{WHAT}: checked twice in an interval",
+            twice(checks, INTERVAL_SECONDS, since, until),
+            "",
+            0,
+        ),
+        Row(f"{WHAT}: a page of metrics, median", median(pages) * 1e3, "ms", 250.0),
+        Row(f"{WHAT}: the same, the slowest", max(pages) * 1e3, "ms"),
+    )
+    storm = Lateness(worker)
+    with scraped(worker, every=0.0):
+        time.sleep(STORMED_SECONDS)
+    report.add(Row(f"{WHAT}, scraped without a pause: lateness, p99", storm.below(0.99), "s", 1.0))
+
+
+def _steady(spent: Spent, late: float, resident: float) -> Sequence[Row]:
+    share = spent.worker / spent.seconds * 100
+    note = f"{spent.rate:,.0f} checks a second, {spent.worker_us:,.0f} us each"
+    return (
+        Row(f"{WHAT}: CPU", share, "% of a core", 25.0, note),
+        Row(f"{WHAT}: resident memory", resident, "MB", 200.0),
+        Row(f"{WHAT}: lateness, p99 below", late, "s", 1.0),
+    )

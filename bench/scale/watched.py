@@ -1,0 +1,47 @@
+"""The worker with a watch in its main loop, asked for by SIGUSR1: how late does a short sleep end?
+
+Takes the name of the file that the seconds of delay go to, as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from worker.app import App, run_loop
+from worker.settings import Settings, read
+
+SLEEP_SECONDS = 0.005
+
+
+async def _watch(delays: list[float]) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        end = loop.time() + SLEEP_SECONDS
+        await asyncio.sleep(SLEEP_SECONDS)
+        delays.append(max(0.0, loop.time() - end))
+
+
+async def _run(delays: list[float]) -> int:
+    watches: list[asyncio.Task[None]] = []
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(
+        signal.SIGUSR1, lambda: watches.append(loop.create_task(_watch(delays)))
+    )
+    return await App(read(Settings, os.environ)).run()
+
+
+def main() -> int:
+    """Run the worker, then write the file; return the worker's exit code."""
+    delays: list[float] = []
+    code = run_loop(_run(delays))
+    Path(sys.argv[1]).write_text(json.dumps(delays), encoding="utf-8")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

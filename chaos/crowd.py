@@ -1,0 +1,152 @@
+"""Bad databases beside good ones: what the good ones notice of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from chaos.finding import Finding, Losses, percentile
+from chaos.ground import Check, Rows, Witness, fetch, fill, reached, watching
+from testbed.misbehaving import FullBacklog, MisbehavingServer, babbling, dripping, mute
+from testbed.redis import RedisServer
+from testbed.registry import RegistryServer
+from testbed.worker import Worker
+
+LATENESS_BOUND_SECONDS = 1.0
+LATENCY_RATIO_BOUND = 1.5
+MEMORY_BOUND_MB = 64.0
+GOOD = "good"
+CHECKED = (
+    "select count(*) = 0 as yes from platform.database_schedules s"
+    " join platform.databases d on d.id = s.database_id"
+    " where s.last_reason is null"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How large a crowd is, and for how long one looks at it."""
+
+    good: int = 500
+    bad: int = 500
+    slots: int = 200
+    interval: int = 30
+    deadline: int = 30
+    rounds: int = 2
+
+    @property
+    def config(self) -> dict[str, object]:
+        """The reference document's config for Redis, at this interval."""
+        return {
+            "connectTimeout": 10000,
+            "commandTimeout": 5000,
+            "retryStrategy": {"maxAttempts": 3, "delay": 1000},
+            "healthCheck": {"intervalSeconds": self.interval},
+        }
+
+
+async def crowd(scale: Scale, folder: Path) -> Finding:
+    """Compare the good ones beside silent, slow and swallowing servers with the same ones alone."""
+    losses = Losses()
+    with RedisServer() as server:
+        good = Rows(GOOD, "redis", server.url(), scale.good, scale.config)
+        alone = await _observe(scale, [good], folder)
+        with _bad_servers(scale) as bad:
+            beside = await _observe(scale, [good, *bad], folder)
+    late = percentile((check.lateness for check in beside), 99)
+    losses.expect(f"lateness p99 under 1 s ({late:.2f} s)", holds=late < LATENESS_BOUND_SECONDS)
+    medians = [percentile((each.latency or 0.0 for each in seen), 50) for seen in (alone, beside)]
+    ratio = medians[1] / medians[0]
+    losses.expect(f"latency as without them (x {ratio:.2f})", holds=ratio < LATENCY_RATIO_BOUND)
+    losses.expect("every good one is healthy", holds=all(check.reason == "ok" for check in beside))
+    least = scale.good * scale.rounds * 0.9
+    losses.expect(f"every good one is checked ({len(beside)})", holds=len(beside) >= least)
+    figures = {
+        "lateness p99": late,
+        "lateness p99 alone": percentile((check.lateness for check in alone), 99),
+        "latency median": medians[1],
+        "latency median alone": medians[0],
+        "ratio": ratio,
+    }
+    return Finding(f"{scale.bad} of {scale.good + scale.bad} targets bad", figures, losses.found)
+
+
+@contextmanager
+def _bad_servers(scale: Scale) -> Iterator[list[Rows]]:
+    with ExitStack() as stack:
+        ports = [
+            stack.enter_context(MisbehavingServer(mute)).port,
+            stack.enter_context(MisbehavingServer(dripping(b"+OK"))).port,
+            stack.enter_context(FullBacklog()).port,
+        ]
+        shares = [scale.bad // len(ports) + (n < scale.bad % len(ports)) for n in range(len(ports))]
+        yield [
+            Rows(f"bad {port}", "redis", f"redis://127.0.0.1:{port}", copies, scale.config)
+            for port, copies in zip(ports, shares, strict=True)
+        ]
+
+
+async def _observe(scale: Scale, groups: Sequence[Rows], folder: Path) -> list[Check]:
+    """Return the checks of the good ones after the first round."""
+    with RegistryServer() as registry:
+        await fill(registry.url(), *groups)
+        url = registry.worker_url
+        environment = {
+            "MAX_CONCURRENT_CHECKS": str(scale.slots),
+            "CHECK_DEADLINE_SECONDS": str(scale.deadline),
+        }
+        with Worker(url, folder, **environment) as worker:
+
+            async def all_checked() -> bool:
+                return bool((await fetch(registry.url(), CHECKED))[0]["yes"])
+
+            async with watching(Witness()) as witness:
+                witness.follow(worker)
+                waves = 1 + (scale.good + scale.bad) // scale.slots
+                await reached(all_checked, 2 * waves * scale.deadline)
+                await asyncio.sleep(1.5 * scale.interval)
+                began = time.monotonic()
+                await asyncio.sleep(scale.rounds * scale.interval)
+                end = time.monotonic()
+    return [c for c in witness.checks if c.name == GOOD and began <= c.moment <= end]
+
+
+async def endless(targets: int, seconds: float, folder: Path) -> Finding:
+    """Let targets send without end, and look at the worker's memory while they do."""
+    losses = Losses()
+    scale = Scale(interval=5)
+    floods = {"redis": b"+", "postgresql": b"R\x00\x00\xff\x00", "mongodb": b"\xff"}
+    with ExitStack() as stack:
+        registry = stack.enter_context(RegistryServer())
+        server = stack.enter_context(RedisServer())
+        await fill(registry.url(), Rows(GOOD, "redis", server.url(), targets, scale.config))
+        worker = stack.enter_context(Worker(registry.worker_url, folder))
+        async with watching(Witness()) as witness:
+            witness.follow(worker)
+            await asyncio.sleep(seconds)
+            process = psutil.Process(worker.process.pid)
+            before = process.memory_info().rss
+            for engine, words in floods.items():
+                flood = stack.enter_context(MisbehavingServer(babbling(words)))
+                url = f"{engine}://user:word@127.0.0.1:{flood.port}"
+                copies = targets // len(floods) + 1
+                await fill(registry.url(), Rows("endless", engine, url, copies, scale.config))
+            began, peak = time.monotonic(), before
+            while time.monotonic() - began < seconds:
+                peak = max(peak, process.memory_info().rss)
+                await asyncio.sleep(0.05)
+    growth = (peak - before) / 2**20
+    losses.expect(f"memory grows by at most 64 MB ({growth:.0f})", holds=growth <= MEMORY_BOUND_MB)
+    seen = [check for check in witness.checks if check.moment > began]
+    late = percentile((check.lateness for check in seen if check.name == GOOD), 99)
+    losses.expect(f"nobody is delayed ({late:.2f} s)", holds=late < LATENESS_BOUND_SECONDS)
+    count = sum(check.name == "endless" for check in seen)
+    losses.expect("the endless ones are checked", holds=count >= targets)
+    figures = {"memory growth in MB": growth, "lateness p99": late, "endless checks": count}
+    return Finding(f"{targets} targets that send without end", figures, losses.found)

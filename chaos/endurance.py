@@ -1,0 +1,133 @@
+"""Very many checks of a mixed and failing fleet, and what they leave behind in the process."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from chaos.finding import Finding, Losses
+from chaos.ground import ONE_ATTEMPT, Rows, fill
+from testbed.counting_worker import CountingWorker
+from testbed.misbehaving import MisbehavingServer, babbling, hang_up, mute, reset, saying
+from testbed.mongodb import MongoDBOptions, MongoDBServer
+from testbed.ports import free_port
+from testbed.postgresql import PostgreSQLOptions, PostgreSQLServer
+from testbed.redis import RedisOptions, RedisServer
+from testbed.registry import RegistryServer
+
+WARM_CHECKS = 5_000
+WINDOW_SECONDS = 10.0
+GROWTH_BOUND = 0.05
+FEW = 3
+"""A difference of so many descriptors or tasks is what is just on its way."""
+QUICK = {**ONE_ATTEMPT, "connectTimeout": 300, "commandTimeout": 300}
+_CHECKS = re.compile(r"^database_health_checks_total\{.*\} (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a process holds; the least or usual of a window, so that checks do not count."""
+
+    descriptors: float
+    threads: float
+    tasks: float
+    memory: float
+    """MB."""
+
+
+async def endurance(checks: int, rows: int, folder: Path) -> Finding:
+    """Make so many checks as fast as the shortest interval lets them go."""
+    losses = Losses()
+    with ExitStack() as stack:
+        registry = stack.enter_context(RegistryServer())
+        await fill(registry.url(), *stack.enter_context(_mixed(rows)))
+        environment = {"LOG_LEVEL": "warn", "MAX_CONCURRENT_CHECKS": "400"}
+        worker = stack.enter_context(CountingWorker(registry.worker_url, folder, **environment))
+        began = time.monotonic()
+        await _until(worker, WARM_CHECKS)
+        early = await _footprint(worker)
+        await _until(worker, checks)
+        late = await _footprint(worker)
+        seconds = time.monotonic() - began
+        losses.expect("the worker ends with 0", holds=worker.stop() == 0)
+        crashes = len(worker.events("check_crashed")) + len(worker.events("tick_failed"))
+        losses.expect(f"nothing of ours crashes ({crashes})", holds=not crashes)
+    figures = {"checks": checks, "seconds": seconds}
+    for name in ("descriptors", "threads", "tasks", "memory"):
+        before, after = getattr(early, name), getattr(late, name)
+        allowed = max(before * GROWTH_BOUND, 0 if name == "memory" else FEW)
+        losses.expect(
+            f"{name} do not grow ({before:.0f} to {after:.0f})", holds=after - before <= allowed
+        )
+        figures[f"{name} after {WARM_CHECKS}"] = before
+        figures[f"{name} at the end"] = after
+    return Finding(f"{checks} checks of a mixed and failing fleet", figures, losses.found)
+
+
+@contextmanager
+def _mixed(rows: int) -> Iterator[list[Rows]]:
+    """Half of the rows answer, the others fail in every quick way."""
+    many = PostgreSQLOptions(settings={"max_connections": "300"})
+    with ExitStack() as stack:
+        redis = stack.enter_context(RedisServer(RedisOptions(password="secret")))
+        mongodb = stack.enter_context(MongoDBServer(MongoDBOptions(password="secret")))
+        postgresql = stack.enter_context(PostgreSQLServer(many))
+        odd = [
+            stack.enter_context(MisbehavingServer(conversation)).port
+            for conversation in (
+                mute,
+                hang_up,
+                reset,
+                babbling(b"+"),
+                saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+            )
+        ]
+        urls = [
+            *(
+                (engine, f"{engine}://user:word@127.0.0.1:{port}")
+                for engine in ("redis", "mongodb", "postgresql")
+                for port in (*odd, free_port())
+            ),
+            ("redis", redis.url(password="wrong")),
+            ("redis", redis.url().replace("redis:", "rediss:")),
+            ("postgresql", postgresql.url(database="nowhere")),
+            ("mongodb", "no url at all"),
+        ]
+        few = rows // 2 // len(urls) + 1
+        yield [
+            Rows("redis", "redis", redis.url(), rows * 3 // 10),
+            Rows("mongodb", "mongodb", mongodb.url(), rows // 10),
+            Rows("postgresql", "postgresql", postgresql.url(), rows // 10),
+            *(Rows(f"odd {n}", engine, url, few, QUICK) for n, (engine, url) in enumerate(urls)),
+        ]
+
+
+async def _until(worker: CountingWorker, checks: int) -> None:
+    while True:
+        try:
+            page = await asyncio.to_thread(worker.page, "/metrics")
+        except OSError:
+            page = ""  # it has just been started
+        if sum(map(float, _CHECKS.findall(page))) >= checks:
+            return
+        await asyncio.sleep(0.5)
+
+
+async def _footprint(worker: CountingWorker) -> Footprint:
+    process = psutil.Process(worker.process.pid)
+    seen: list[tuple[int, int, int, float]] = []
+    end = time.monotonic() + WINDOW_SECONDS
+    while time.monotonic() < end:
+        memory = process.memory_info().rss / 2**20
+        seen.append((process.num_fds(), process.num_threads(), worker.tasks, memory))
+        await asyncio.sleep(0.1)
+    descriptors, threads, tasks, memories = zip(*seen, strict=True)
+    return Footprint(min(descriptors), min(threads), min(tasks), statistics.median(memories))

@@ -1,0 +1,13 @@
+"""Every fault of a MongoDB under its right name, asked through motor."""
+
+from __future__ import annotations
+
+from tests.faults.cell import run
+from tests.faults.matrix import Fault, Way, cells
+from tests.faults.mongodb_faults import asked
+from tests.faults.stage import Stage
+
+
+@cells(asked(Way.MOTOR))
+async def test_every_fault_has_its_right_name(fault: Fault, way: Way, stage: Stage) -> None:
+    await run(fault, way, stage)

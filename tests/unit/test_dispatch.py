@@ -1,0 +1,192 @@
+"""Slots, outages and the drain, on a registry in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from testbed.fakes import FakeChecker, FakeMeter, FakeRegistry, Lines, make_row, renewed
+from worker.announce import Announcer
+from worker.deliver import Sinks
+from worker.dispatch import CUT_OFF_PATIENCE_SECONDS, PATIENCE_SECONDS, Dispatcher
+from worker.fleet import Fleet
+from worker.model import Event, RawRow, Reason
+from worker.outbox import Outbox
+
+
+class Bench:
+    def __init__(self, slots: int = 4, registry: FakeRegistry | None = None) -> None:
+        self.registry = registry or FakeRegistry()
+        self.checker = FakeChecker()
+        self.log = Lines()
+        meter, fleet = FakeMeter(), Fleet()
+        self.outbox = Outbox(self.registry, Announcer(self.registry, self.log), fleet, meter)
+        sinks = Sinks(meter, self.log, fleet)
+        self.dispatcher = Dispatcher(self.registry, self.checker, self.outbox, sinks, slots)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        for _ in range(500):
+            if condition():
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError("waited five seconds in vain")
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+async def test_a_tick_does_not_wait_for_checks(bench: Bench) -> None:
+    bench.checker.gate.clear()
+    bench.registry.due = [make_row() for _ in range(3)]
+    async with asyncio.timeout(1):
+        await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.checker.checked) == 3)
+
+
+async def test_a_check_starts_at_its_due_time(bench: Bench) -> None:
+    bench.registry.due = [make_row(due_in=0.3)]
+    began = time.monotonic()
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.checker.checked) == 1)
+    assert 0.25 < time.monotonic() - began < 2
+
+
+async def test_rows_that_are_slow_to_find_get_half_of_the_slots(bench: Bench) -> None:
+    bench.checker.gate.clear()
+    bench.registry.due = [make_row(reason=Reason.TIMEOUT) for _ in range(9)]
+    await bench.dispatcher.tick()
+    await bench.dispatcher.tick()
+    bench.registry.due += [make_row(), make_row()]
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.checker.checked) == 4)
+    reasons = [row.last_reason for row in bench.checker.checked]
+    assert reasons.count(Reason.TIMEOUT) == 2
+
+
+async def test_more_is_claimed_as_soon_as_a_quarter_of_the_slots_is_free(bench: Bench) -> None:
+    bench.registry.due = [make_row() for _ in range(40)]
+    refill = asyncio.create_task(bench.dispatcher.refill())
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.checker.checked) == 40)
+    refill.cancel()
+
+
+async def test_in_an_outage_exactly_what_is_remembered_is_checked_and_on_time(
+    bench: Bench,
+) -> None:
+    row = make_row()
+    bench.registry.due = [row]
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.checker.checked) == 1)
+    await asyncio.sleep(0)
+    bench.registry.is_away = True
+    bench.registry.due = [make_row()]
+    bench.outbox.postpone(row)
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.checker.checked) == 2)
+    assert bench.checker.checked[1].identity == row.identity
+
+
+async def test_a_registry_that_falls_silent_keeps_no_tick_and_no_remembered_row_waiting(
+    bench: Bench,
+) -> None:
+    row = make_row()
+    bench.registry.due = [row]
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.checker.checked) == 1)
+    await asyncio.sleep(0)
+    bench.registry.silence = asyncio.Event()
+    began = time.monotonic()
+    await bench.dispatcher.tick()
+    assert time.monotonic() - began < PATIENCE_SECONDS + 1
+    bench.outbox.postpone(row)
+    began = time.monotonic()
+    await bench.dispatcher.tick()
+    assert time.monotonic() - began < CUT_OFF_PATIENCE_SECONDS + 1
+    await bench.until(lambda: len(bench.checker.checked) == 2)
+    bench.registry.silence.set()
+    await bench.dispatcher.tick()
+    await bench.dispatcher.tick()
+    assert {result.identity for result in bench.registry.recorded} == {row.identity}
+
+
+async def test_a_row_that_is_claimed_again_while_it_is_checked_is_not_checked_twice(
+    bench: Bench,
+) -> None:
+    bench.checker.gate.clear()
+    row = make_row()
+    again = renewed(row)
+    for claimed in (row, again):
+        bench.registry.due = [claimed]
+        await bench.dispatcher.tick()
+    bench.checker.gate.set()
+    await bench.until(lambda: len(bench.log.of(Event.CHECK_FINISHED)) == 1)
+    await bench.outbox.flush()
+    assert len(bench.checker.checked) == 1
+    assert bench.registry.recorded[0].lease == again.lease
+
+
+async def test_a_drain_records_what_ends_in_time_and_gives_the_rest_back() -> None:
+    bench = Bench(slots=10)
+    ending, hanging, waiting = make_row(), make_row(), make_row(due_in=60)
+    bench.registry.due = [ending]
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.checker.checked) == 1)
+    bench.checker.gate.clear()
+    bench.registry.due = [hanging, waiting]
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.checker.checked) == 2)
+    began = time.monotonic()
+    await bench.dispatcher.drain(grace=2.5)
+    assert time.monotonic() - began < 2.5
+    assert [result.identity for result in bench.registry.recorded] == [ending.identity]
+    assert bench.registry.given_back == {
+        row.identity.database_id: row.lease for row in (hanging, waiting)
+    }
+    bench.registry.due = [make_row()]
+    await bench.dispatcher.tick()
+    assert len(bench.checker.checked) == 2, "nothing is claimed any more"
+
+
+class SlowToAnswer(FakeRegistry):
+    """Leases what is due at once and says so only after a while."""
+
+    async def claim(self, slots: int, slow_slots: int) -> Sequence[RawRow]:
+        rows = await super().claim(slots, slow_slots)
+        await asyncio.sleep(0.3)
+        return rows
+
+
+async def test_what_a_claim_on_its_way_at_sigterm_leases_is_given_back() -> None:
+    row = make_row()
+    bench = Bench(registry=SlowToAnswer(due=[row]))
+    tick = asyncio.create_task(bench.dispatcher.tick())
+    await bench.until(lambda: not bench.registry.due)
+    await bench.dispatcher.drain(grace=4)
+    await tick
+    assert bench.checker.checked == []
+    assert bench.registry.given_back == {row.identity.database_id: row.lease}
+
+
+async def test_a_drain_ends_within_its_grace_though_the_registry_is_silent(bench: Bench) -> None:
+    bench.registry.due = [make_row(due_in=60)]
+    await bench.dispatcher.tick()
+    bench.registry.silence = asyncio.Event()
+    began = time.monotonic()
+    await bench.dispatcher.drain(grace=3)
+    assert time.monotonic() - began < 3.5
+
+
+async def test_too_few_slots_are_said_at_most_once_a_minute(bench: Bench) -> None:
+    bench.checker.gate.clear()
+    bench.registry.due = [make_row() for _ in range(9)]
+    await bench.dispatcher.tick()
+    for _ in range(3):
+        bench.dispatcher.note_overdue(5)
+    (line,) = bench.log.of(Event.CAPACITY_SHORT)
+    assert (line.level, line.facts["overdue"]) == ("warn", 5)

@@ -1,0 +1,142 @@
+"""Results reach the registry however long it takes; changes are told once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from testbed.fakes import FakeMeter, FakeRegistry, Lines, make_result, make_row
+from worker.announce import Announcer
+from worker.fleet import Fleet
+from worker.model import Event, Reason, Status
+from worker.outbox import Outbox
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.registry = FakeRegistry()
+        self.log = Lines()
+        self.meter = FakeMeter()
+        self.announcer = Announcer(self.registry, self.log)
+        self.outbox = Outbox(self.registry, self.announcer, Fleet(), self.meter)
+
+    def told(self) -> list[tuple[object, object]]:
+        lines = self.log.of(Event.DATABASE_HEALTH_CHANGED)
+        return [(line.facts["status"], line.facts["recorded"]) for line in lines]
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+async def test_a_change_is_told_after_its_commit_and_marked(bench: Bench) -> None:
+    row = make_row()
+    bench.outbox.put(row, make_result(row))
+    assert bench.told() == []
+    assert await bench.outbox.flush()
+    assert bench.told() == [(Status.HEALTHY, True)]
+    assert bench.registry.announced == [1]
+
+
+async def test_in_an_outage_a_change_is_told_at_once_and_not_again_when_it_is_recorded(
+    bench: Bench,
+) -> None:
+    row = make_row(status=Status.HEALTHY)
+    bench.registry.statuses[row.identity.database_id] = Status.HEALTHY
+    bench.registry.is_away = True
+    bench.outbox.put(row, make_result(row, Reason.REFUSED))
+    for _ in range(3):
+        assert not await bench.outbox.flush()
+    assert bench.told() == [(Status.UNHEALTHY, False)]
+    bench.registry.is_away = False
+    assert await bench.outbox.flush()
+    assert bench.told() == [(Status.UNHEALTHY, False)]
+    assert bench.registry.announced == [1]
+
+
+async def test_a_change_and_back_again_in_one_outage_is_told_twice_and_recorded_as_none(
+    bench: Bench,
+) -> None:
+    row = make_row(status=Status.HEALTHY)
+    bench.registry.statuses[row.identity.database_id] = Status.HEALTHY
+    bench.registry.is_away = True
+    for reason in (Reason.REFUSED, Reason.OK):
+        bench.outbox.put(row, make_result(row, reason))
+        await bench.outbox.flush()
+        (row,) = bench.outbox.due_rows()
+    bench.registry.is_away = False
+    assert await bench.outbox.flush()
+    assert bench.told() == [(Status.UNHEALTHY, False), (Status.HEALTHY, False)]
+    assert bench.registry.changes == []
+
+
+async def test_only_the_newest_result_of_a_row_waits(bench: Bench) -> None:
+    row = make_row()
+    newest = make_result(row, Reason.REFUSED)
+    bench.outbox.put(row, make_result(row))
+    bench.outbox.put(row, newest)
+    assert bench.meter.waiting == 1
+    await bench.outbox.flush()
+    assert bench.registry.recorded == [newest]
+
+
+async def test_a_locked_row_waits_and_the_others_do_not(bench: Bench) -> None:
+    locked, free = make_row(), make_row()
+    bench.registry.locked.add(locked.identity.database_id)
+    for row in (locked, free):
+        bench.outbox.put(row, make_result(row))
+    assert not await bench.outbox.flush()
+    assert [r.identity for r in bench.registry.recorded] == [free.identity]
+    assert bench.meter.waiting == 1
+    bench.registry.locked.clear()
+    assert await bench.outbox.flush()
+    assert bench.meter.waiting == 0
+
+
+async def test_what_is_remembered_is_due_once_until_its_next_result(bench: Bench) -> None:
+    row = make_row()
+    bench.outbox.put(row, make_result(row))
+    assert [each.identity for each in bench.outbox.due_rows()] == [row.identity]
+    assert list(bench.outbox.due_rows()) == []
+    bench.outbox.postpone(row)
+    assert [each.identity for each in bench.outbox.due_rows()] == [row.identity]
+
+
+async def test_a_row_whose_due_time_passed_while_the_registry_was_readable_is_forgotten(
+    bench: Bench,
+) -> None:
+    row, later = make_row(), make_row()
+    bench.registry.next_due = lambda: datetime.now(UTC) - timedelta(seconds=1)
+    bench.outbox.put(row, make_result(row))
+    await bench.outbox.flush()
+    bench.registry.next_due = lambda: datetime.now(UTC) + timedelta(minutes=1)
+    bench.outbox.put(later, make_result(later))
+    await bench.outbox.flush()
+    bench.outbox.forget_due()
+    bench.outbox.postpone(later)
+    assert [each.identity for each in bench.outbox.due_rows()] == [later.identity]
+
+
+async def test_what_a_killed_worker_left_unannounced_is_told_and_marked(bench: Bench) -> None:
+    row = make_row()
+    await bench.registry.record([make_result(row, Reason.REFUSED)])
+    await bench.announcer.adopt()
+    assert bench.told() == [(Status.UNHEALTHY, True)]
+    assert bench.registry.announced == [1]
+
+
+async def test_a_change_that_could_not_be_marked_is_marked_later_and_not_told_again(
+    bench: Bench,
+) -> None:
+    row = make_row()
+    (recorded,) = await bench.registry.record([make_result(row)])
+    assert recorded.change is not None
+    bench.announcer.recorded(recorded.change)
+    bench.registry.is_away = True
+    assert not await bench.outbox.flush()
+    bench.registry.is_away = False
+    assert await bench.outbox.flush()
+    assert len(bench.told()) == 1
+    assert bench.registry.announced == [1]
