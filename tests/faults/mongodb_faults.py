@@ -105,7 +105,6 @@ _EXPECTED: dict[str, Expected] = {
     "never answers the ping": expect(Reason.TIMEOUT, says="ping"),
     "TLS alone reached in clear text": expect(Reason.PROTOCOL, Reason.CLOSED),
     "clear text reached with TLS": expect(Reason.TLS),
-    "TLS alone reached in clear text": expect(Reason.PROTOCOL, Reason.CLOSED),
 }
 _DRIVERS: dict[str, Expected | Shortfall] = {
     "client certificate demanded": expect(Reason.CLOSED, but=[FOREIGN]),
