@@ -59,6 +59,7 @@ _FIRST = Request(REQUEST_ID, False, {})
 MONGODB = Dialect(
     engine=Engine.MONGODB,
     config=QUICK,
+    patient={"serverSelectionTimeoutMS": 1_000},
     connect_seconds=CONNECT_SECONDS,
     template="mongodb://user:{secret}@{place}/",
     tls_template="mongodb://user:{secret}@{place}/?tls=true",
