@@ -17,7 +17,8 @@ from testbed.registry import RegistryServer
 from testbed.worker import Worker
 
 LATENESS_BOUND_SECONDS = 1.0
-SCRAPE_BOUND_SECONDS = 1.0
+SCRAPE_BOUND_SECONDS = 5.0
+"""Half of what Prometheus waits for by default."""
 DESCRIPTORS_BOUND = 300
 """Slots, connections of the HTTP server, and what the process has anyway."""
 

@@ -59,6 +59,8 @@ class Witness:
         self.checks: list[Check] = []
         self.told: list[dict[str, Any]] = []
         """Every other event."""
+        self.busy: set[Worker] = set()
+        """Those who have checked something."""
         self._read: dict[Worker, int] = {}
 
     def follow(self, worker: Worker) -> Worker:
@@ -75,7 +77,7 @@ class Witness:
             end = text.rfind(b"\n") + 1
             self._read[worker] = offset + end
             for line in text[:end].splitlines():
-                self._take(json.loads(line))
+                self._take(worker, json.loads(line))
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return the events of one name."""
@@ -92,10 +94,11 @@ class Witness:
             for row, seen in moments.items()
         }
 
-    def _take(self, event: dict[str, Any]) -> None:
+    def _take(self, worker: Worker, event: dict[str, Any]) -> None:
         if event["event"] != "check_finished":
             self.told.append(event)
             return
+        self.busy.add(worker)
         latency = event["latency_ms"]
         self.checks.append(
             Check(

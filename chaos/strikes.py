@@ -14,6 +14,7 @@ from chaos.finding import Finding, Losses
 from chaos.ground import (
     INTERVAL_SECONDS,
     LEASE_MARGIN_SECONDS,
+    START_SECONDS,
     Rows,
     Witness,
     fetch,
@@ -63,6 +64,10 @@ class Crew:
         worker = Worker(url, self.folder, CHECK_DEADLINE_SECONDS=str(DEADLINE_SECONDS))
         self.workers.append(self.witness.follow(worker))
 
+    async def are_busy(self) -> bool:
+        """Tell whether each of them has checked something."""
+        return self.witness.busy.issuperset(self.workers)
+
     def strike(self) -> None:
         """Hit one of them where it is."""
         if self.way == "kill -9":
@@ -95,6 +100,9 @@ async def strike(way: Way, times: int, rows: int, folder: Path) -> Finding:
                 for worker in crew.workers:
                     worker.stop()
         _compare(witness, await _changes(registry), losses)
+    losses.expect(
+        f"no row was overdue for a lease ({overdue:.1f} s)", holds=overdue < LEASE_SECONDS
+    )
     figures["most overdue while struck"] = overdue
     return Finding(f"{way}, {times} times, {rows} rows", figures, losses.found)
 
@@ -102,8 +110,10 @@ async def strike(way: Way, times: int, rows: int, folder: Path) -> Finding:
 async def _storm(crew: Crew, turning: RedisServer, times: int) -> float:
     """Strike; return how long a row was overdue at most."""
     overdue = 0.0
+    await reached(crew.are_busy, START_SECONDS)
     await asyncio.sleep(INTERVAL_SECONDS)
     for number in range(1, times + 1):
+        await reached(crew.are_busy, START_SECONDS)
         await asyncio.sleep(random.uniform(0.2, 1.8))  # noqa: S311 -- no secret
         crew.strike()
         if number % TURN == 0:

@@ -1,6 +1,19 @@
-"""Runs the commands: `python -m worker`."""
+"""Runs the commands: `python -m worker`, installed as `health-worker`."""
 
-from worker.cli import main
+from __future__ import annotations
+
+import os
+import signal
+
+
+def main() -> None:
+    """Run a command, and be deaf to no signal while everything is imported."""
+    # To process 1 of a container the kernel delivers no signal that has no handler.
+    signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
+    from worker import cli  # noqa: PLC0415 -- takes long, see above
+
+    cli.main()
+
 
 if __name__ == "__main__":
     main()

@@ -206,18 +206,18 @@ async def test_a_move_keeps_the_health_unless_the_secret_changes_too(
     owner: Any, add: Add, claim: Rows, record: Rows, schedule: Read
 ) -> None:
     moved = await add(connection_string="redis://:s@h")
-    both = await add(connection_string="redis://:s@h")
+    saved, both = [await add(connection_string="redis://:s@h") for _ in range(2)]
     await record(*await claim())
     other = await owner.fetchval("insert into platform.projects (name) values ('o') returning id")
-    await owner.execute("update platform.databases set project_id = $1 where id = $2", other, moved)
+    move = "update platform.databases set project_id = $1"
+    await owner.execute(f"{move} where id = $2", other, moved)
     await owner.execute(
-        "update platform.databases set project_id = $1, connection_string = 'redis://:t@h'"
-        " where id = $2",
-        other,
-        both,
+        f"{move}, connection_string = connection_string where id = $2", other, saved
     )
-    assert [(await schedule(id_))["revision"] for id_ in (moved, both)] == [2, 2]
-    assert [(await schedule(id_))["status"] for id_ in (moved, both)] == ["healthy", "unknown"]
+    await owner.execute(f"{move}, connection_string = 'redis://:t@h' where id = $2", other, both)
+    found = [await schedule(id_) for id_ in (moved, saved, both)]
+    assert [row["revision"] for row in found] == [2, 2, 2]
+    assert [row["status"] for row in found] == ["healthy", "healthy", "unknown"]
 
 
 async def test_names_and_metadata_are_no_edit(

@@ -232,3 +232,21 @@ async def test_changes_are_taken_by_one_of_two_announcers(
     taken = await asyncio.gather(*(replica.fetch(take) for replica in replicas))
     ids = [row["change_id"] for rows in taken for row in rows]
     assert len(ids) == len(set(ids))
+
+
+async def test_a_held_row_holds_up_no_lease_that_is_given_back(
+    add: Add, claim: Rows, *, somebody: Any, replicas: list[Any], schedule: Read
+) -> None:
+    held, free = await add(), await add()
+    rows = await claim()
+    await somebody.execute(
+        "update platform.databases set config = '{\"a\": 1}' where id = $1", held
+    )
+    leases = ", ".join(
+        f'{{"database_id": "{row["id"]}", "slot": "{row["slot"].isoformat()}",'
+        f' "leased_until": "{row["leased_until"].isoformat()}"}}'
+        for row in rows
+    )
+    give = "select platform.give_back_databases($1)"
+    assert await replicas[0].fetchval(give, f"[{leases}]") == 1
+    assert (await schedule(free))["leased_until"] is None

@@ -235,6 +235,7 @@ async def test_what_an_upsert_leaves_does_not_reach_a_later_statement(
             project,
             ROTATED,
         )
+        await edit(owner, first, connection_string=MASK)
         await add(connection_string=ROTATED)
         await edit(owner, second, connection_string=MASK)
     assert await clear_text(first) == OLD
