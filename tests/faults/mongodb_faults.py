@@ -110,6 +110,7 @@ _EXPECTED: dict[str, Expected] = {
     "closes during ping": expect(Reason.CLOSED),
     "never answers the ping": expect(Reason.TIMEOUT, says="ping"),
     "clear text reached with TLS": expect(Reason.TLS),
+    "TLS alone reached in clear text": expect(Reason.PROTOCOL, Reason.CLOSED),
 }
 _DRIVERS: dict[str, Expected | Shortfall] = {
     "client certificate demanded": expect(Reason.CLOSED, but=[FOREIGN]),
