@@ -110,6 +110,7 @@ _EXPECTED: dict[str, Expected] = {
     "closes during ping": expect(Reason.CLOSED),
     "never answers the ping": expect(Reason.TIMEOUT, says="ping"),
     "clear text reached with TLS": expect(Reason.TLS),
+    "TLS alone reached in clear text": expect(Reason.PROTOCOL, Reason.CLOSED),
 }
 _DRIVERS: dict[str, Expected | Shortfall] = {
     "client certificate demanded": expect(Reason.CLOSED, but=[FOREIGN]),
@@ -133,6 +134,10 @@ _DRIVERS: dict[str, Expected | Shortfall] = {
     "nothing listens": expect(Reason.REFUSED, but=[SEARCH]),
     "answers HTTP": expect(Reason.CLOSED, Reason.PROTOCOL, but=[STRANGER_HEARD]),
     "greets as SSH does": expect(Reason.CLOSED, Reason.PROTOCOL, but=[STRANGER_HEARD]),
+    **dict.fromkeys(
+        ("replies without end", "declares 2 GB", "announces one more answer each time"),
+        expect(Reason.CLOSED, Reason.PROTOCOL, but=[STRANGER_HEARD]),
+    ),
     "its queue of callers is full": expect(Reason.TIMEOUT, but=[UNACCEPTED]),
     "never answers the ping": expect(Reason.TIMEOUT),
 }
@@ -145,6 +150,10 @@ _MOTOR: dict[str, Expected | Shortfall] = {
     "SRV target that is blocked": expect(Reason.TIMEOUT, but=[ADDRESS_RULES, FOLLOWER]),
     "answers HTTP": expect(Reason.PROTOCOL),
     "greets as SSH does": expect(Reason.PROTOCOL),
+    **dict.fromkeys(
+        ("replies without end", "declares 2 GB", "announces one more answer each time"),
+        expect(Reason.PROTOCOL),
+    ),
     "its queue of callers is full": expect(Reason.TIMEOUT),
 }
 
