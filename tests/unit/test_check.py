@@ -126,7 +126,7 @@ async def test_the_last_attempt_counts() -> None:
     script = Script([raises(ProbeError(Reason.REFUSED, "nothing there"))])
     made = await check(script)
     assert (made.attempts, script.asked) == (3, 3)
-    assert made.error == "refused: nothing there (db.example:6379)"
+    assert (made.error or "").startswith("refused: nothing there (db.example:6379)")
 
 
 async def test_an_attempt_that_does_not_end_is_a_timeout_whatever_it_does() -> None:
