@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -43,6 +44,8 @@ class Check:
 
     moment: float
     """Monotonic seconds of the witness: a worker's own clock may lie."""
+    logged: float
+    """Seconds of the worker's own clock, which does not wait for the witness."""
     database_id: str
     name: str
     reason: str
@@ -103,6 +106,7 @@ class Witness:
         self.checks.append(
             Check(
                 moment=time.monotonic(),
+                logged=datetime.fromisoformat(event["timestamp"]).timestamp(),
                 database_id=event["database_id"],
                 name=event["name"].rpartition(" ")[0],
                 reason=event["reason"],
