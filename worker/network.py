@@ -220,13 +220,22 @@ class Network:
         return ProbeError(reason, f"not connected within {seconds * 1000:.0f} ms{where}")
 
     async def _addresses(self, host: Host) -> Sequence[IPAddress]:
-        try:
-            addresses: Sequence[IPAddress] = (ip_address(host.name),)
-        except ValueError:
-            addresses = await self._resolver.addresses(host.name)
+        literal = _literal(host.name)
+        addresses: Sequence[IPAddress] = (
+            (literal,) if literal is not None else await self._resolver.addresses(host.name)
+        )
         if not all(self._rules.permits(address, host.port) for address in addresses):
             raise ProbeError(Reason.BLOCKED, "the address is one that this worker must not contact")
         return addresses
+
+
+@lru_cache(maxsize=10_000)
+def _literal(name: str) -> IPAddress | None:
+    """Read an address that stands where a name could; None for a name."""
+    try:
+        return ip_address(name)
+    except ValueError:
+        return None
 
 
 @lru_cache(maxsize=256)
