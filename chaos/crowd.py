@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from chaos.finding import Finding, Losses, percentile
-from chaos.ground import Check, Rows, Witness, fetch, fill, reached, watching
+from chaos.ground import Check, Rows, Witness, fetch, fill, reached, settled, watching
 from testbed.misbehaving import FullBacklog, MisbehavingServer, babbling, dripping, mute
 from testbed.redis import RedisServer
 from testbed.registry import RegistryServer
@@ -129,7 +129,7 @@ async def endless(targets: int, seconds: float, folder: Path) -> Finding:
         worker = stack.enter_context(Worker(registry.worker_url, folder))
         async with watching(Witness()) as witness:
             witness.follow(worker)
-            await asyncio.sleep(seconds)
+            await settled(witness, targets)
             process = psutil.Process(worker.process.pid)
             before = process.memory_info().rss
             for engine, words in floods.items():

@@ -15,7 +15,6 @@ from worker.errors import RegistryUnavailableError, SchemaError, WorkerError
 from worker.model import Event
 from worker.ports import Log, Meter
 from worker.registry_faults import BAD_DATA, TROUBLE, read_fault
-from worker.scrubbing import secrets_of
 
 SCHEMA_VERSION = 7
 """The oldest version of the registry's functions that this worker can use."""
@@ -49,7 +48,6 @@ class RegistryConnection:
         self._timeout = timeout
         self._pool = self._make_pool()
         self._on_connect = on_connect
-        self._secrets = secrets_of(url)
         self.place = urlsplit(url).netloc.rpartition("@")[2]
         self._log = log
         self._meter = meter
@@ -156,7 +154,7 @@ class RegistryConnection:
             raise
 
     def _failed(self, error: BaseException) -> WorkerError:
-        fault = read_fault(error, self._secrets)
+        fault = read_fault(error, self._url)
         if not self._is_proven and not isinstance(fault, RegistryUnavailableError):
             return fault
         now = time.monotonic()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -13,7 +14,7 @@ from worker.errors import (
     WorkerError,
     translate,
 )
-from worker.scrubbing import scrub
+from worker.scrubbing import scrub, secrets_of
 
 _REFUSALS = (
     asyncpg.InvalidAuthorizationSpecificationError,
@@ -27,11 +28,13 @@ _NO_SCHEMA = (
     asyncpg.InvalidSchemaNameError,
     asyncpg.UndefinedTableError,
 )
+_NO_POSTGRESQL = "what answers there does not speak as PostgreSQL does"
+_DEMANDS_TLS = re.compile(r"(?:^|&)sslmode=(?:require|verify)")
 _WORDS: tuple[tuple[type[BaseException], str], ...] = (
     (TimeoutError, "it did not answer within REGISTRY_TIMEOUT_SECONDS"),
     (asyncpg.ConnectionDoesNotExistError, "it closed the connection"),
     (asyncpg.ReadOnlySQLTransactionError, "it is read-only"),
-    (asyncpg.InternalClientError, "what answers there does not speak as PostgreSQL does"),
+    (asyncpg.InternalClientError, _NO_POSTGRESQL),
 )
 TROUBLE = (
     OSError,
@@ -51,7 +54,7 @@ BAD_DATA = (
 """What the registry says of arguments that it cannot take."""
 
 
-def _why_refused(error: BaseException, secrets: Sequence[str]) -> str | None:
+def _why_refused(error: BaseException, url: str) -> str | None:
     """Say why waiting for the registry does not help; None where it may."""
     if isinstance(error, _REFUSALS):
         return (
@@ -59,31 +62,38 @@ def _why_refused(error: BaseException, secrets: Sequence[str]) -> str | None:
             "DATABASE_URL, and that the role is a member of platform_health_worker"
         )
     if isinstance(error, _OPTIONS):
-        return f"an option of DATABASE_URL cannot be used: {scrub(str(error), secrets)}"
-    if isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error):
+        return f"an option of DATABASE_URL cannot be used: {scrub(str(error), secrets_of(url))}"
+    if _has_refused_tls(error) and _DEMANDS_TLS.search(urlsplit(url).query):
         return "the registry speaks no TLS, which sslmode of DATABASE_URL demands"
     return None
 
 
-def read_fault(error: BaseException, secrets: Sequence[str]) -> WorkerError:
-    """Say in one line what is wrong with the registry; the words hold no secret."""
+def read_fault(error: BaseException, url: str) -> WorkerError:
+    """Say in one line what is wrong with the registry at this URL; the words hold no secret."""
     if isinstance(error, WorkerError):
         return error
-    if refusal := _why_refused(error, secrets):
+    if refusal := _why_refused(error, url):
         return RegistryRefusedError(refusal)
     if isinstance(error, _NO_SCHEMA):
         return SchemaError(
             "the registry has no health worker schema, or an older one: "
             "run `health-worker schema apply`"
         )
-    words = scrub(str(error), secrets).partition("\n")[0]
+    words = scrub(str(error), secrets_of(url)).partition("\n")[0]
     return RegistryUnavailableError(_passing(error) or f"{type(error).__name__}: {words}")
 
 
 def _passing(error: BaseException) -> str | None:
     """Say in our own words what may pass by itself."""
+    if _has_refused_tls(error):
+        return _NO_POSTGRESQL
     for kind, words in _WORDS:
         if isinstance(error, kind):
             return words
     known = translate(error, ()) if isinstance(error, OSError) else None
     return known.text if known else None
+
+
+def _has_refused_tls(error: BaseException) -> bool:
+    """Tell whether a server did not take TLS, or is none that was ever asked for it."""
+    return isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error)

@@ -57,6 +57,8 @@ class _Shape:
     """What PostgreSQL counts of the tables."""
 
     bytes: int
+    wal: float
+    """Bytes written to the log of changes since the server was made."""
     updates: int
     hot_updates: int
     scans: int
@@ -78,9 +80,11 @@ def measure(servers: Fleet, registry: Registry, report: Report) -> None:
     hot = (after.hot_updates - before.hot_updates) / (after.updates - before.updates) * 100
     growth = (after.bytes / before.bytes - 1) * 100
     note = f"{after.bytes / 2**20:,.0f} MB"
+    wal = (after.wal - before.wal) / ((ROUNDS - 2) * IN_TURN)
     report.add(
         Row(f"{WHAT}: writes to platform.databases that are not HOT", 100 - hot, "%", 5.0),
         Row(f"{WHAT}: growth of tables and indexes, {ROUNDS} rounds", growth, "%", 3.0, note),
+        Row(f"{WHAT}: log of changes a check", wal, "bytes", note="without full page images"),
     )
     _let_a_worker_work(registry, report)
 
@@ -143,9 +147,11 @@ async def _shape(registry: Registry) -> _Shape:
             " where schemaname = 'platform' and relname = any ($1)",
             TABLES,
         )
+        wal = await connection.fetchval("select pg_current_wal_lsn() - '0/0'::pg_lsn")
     writes = next(row for row in rows if row["relname"] == "databases")
     return _Shape(
         sum(sizes),
+        float(wal),
         writes["n_tup_upd"],
         writes["n_tup_hot_upd"],
         sum(row["seq_scan"] for row in rows),
@@ -153,10 +159,10 @@ async def _shape(registry: Registry) -> _Shape:
 
 
 def _let_a_worker_work(registry: Registry, report: Report) -> None:
+    asyncio.run(_make_due(registry))
     before = asyncio.run(_shape(registry))
     with starting(registry.worker_url) as start:
         worker = start()
-        asyncio.run(_make_due(registry))
         time.sleep(WORKER_SECONDS)
         overdue = next(
             float(line.split()[1])
@@ -172,10 +178,10 @@ def _let_a_worker_work(registry: Registry, report: Report) -> None:
 
 
 async def _make_due(registry: Registry) -> None:
-    """Make rows due over the next half a minute."""
+    """Make rows due over the next forty seconds."""
     async with registry.connected() as connection:
         await connection.execute(
-            "update platform.database_schedules set due_at = now() + random() * interval '30 s'"
+            "update platform.database_schedules set due_at = now() + random() * interval '40 s'"
             " where database_id in (select database_id from platform.database_schedules"
             "  where due_at < now() + interval '1 day' limit $1)",
             IN_TURN // 4,

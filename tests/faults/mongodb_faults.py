@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from testbed.misbehaving import MisbehavingServer, answering
 from tests.faults import mongodb_fakes, mongodb_sets, mongodb_single, mongodb_srv, mongodb_tls
 from tests.faults.matrix import Expected, Fault, Make, Shortfall, Way, expect, ways
-from tests.faults.mongodb_cases import MONGODB
+from tests.faults.mongodb_cases import HANDSHAKE, MONGODB
 from tests.faults.shortfalls import (
     ADDRESS_RULES,
     FOLLOWER,
@@ -18,7 +19,7 @@ from tests.faults.shortfalls import (
     STRANGER_HEARD,
     UNACCEPTED,
 )
-from tests.faults.socket_faults import makers
+from tests.faults.socket_faults import at, makers
 from worker.model import Engine, Reason
 
 _MAKERS: dict[str, Make] = {
@@ -28,6 +29,11 @@ _MAKERS: dict[str, Make] = {
     **mongodb_fakes.MAKERS,
     **mongodb_srv.MAKERS,
     **makers(MONGODB),
+    "clear text reached with TLS": at(
+        replace(MONGODB, config=HANDSHAKE),
+        lambda: MisbehavingServer(answering(MONGODB.welcome)),
+        tls=True,
+    ),
 }
 _EXPECTED: dict[str, Expected] = {
     "wrong password": expect(Reason.AUTH, says="authSource"),
@@ -103,7 +109,6 @@ _EXPECTED: dict[str, Expected] = {
     "closes during authentication": expect(Reason.CLOSED),
     "closes during ping": expect(Reason.CLOSED),
     "never answers the ping": expect(Reason.TIMEOUT, says="ping"),
-    "TLS alone reached in clear text": expect(Reason.PROTOCOL, Reason.CLOSED),
     "clear text reached with TLS": expect(Reason.TLS),
 }
 _DRIVERS: dict[str, Expected | Shortfall] = {
