@@ -58,11 +58,9 @@ def main() -> None:
         sys.exit(leaving.exit_code)
     except WorkerError as fault:
         _fail(str(fault))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-        sys.exit(EXIT_UNUSABLE)
     except OSError as fault:
-        _fail(f"cannot write: {fault.strerror}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        _fail("" if isinstance(fault, BrokenPipeError) else f"cannot write: {fault.strerror}")
     except Exception as error:  # noqa: BLE001 -- Python's own traceback would quote secrets
         words = (word for word in (*os.environ.values(), *sys.argv[1:]) if "://" in word)
         _fail(tell(error, [part for word in words for part in secrets_of(word)]))
