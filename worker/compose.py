@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from worker import __version__, probes
 from worker.announce import Announcer
@@ -88,6 +88,10 @@ def build(settings: Settings, log: Log) -> Parts:
 async def _protect_registry(rules: AddressRules, url: str) -> None:
     """Look up where the registry is, so that no row can make the worker contact it."""
     parts = urlsplit(url)
-    host, port = parts.hostname or "localhost", parts.port or 5432
-    found = await asyncio.get_running_loop().getaddrinfo(host, port)
-    rules.protect((str(info[4][0]), port) for info in found)
+    options = dict(parse_qsl(parts.query))
+    # As asyncpg reads it: the options count where nothing stands in front.
+    host, port = parts.hostname or options.get("host", "localhost"), parts.port
+    if host.startswith("/"):  # a unix socket: nothing that a row could name
+        return
+    found = await asyncio.get_running_loop().getaddrinfo(host, port or options.get("port", 5432))
+    rules.protect((str(info[4][0]), int(info[4][1])) for info in found)

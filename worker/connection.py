@@ -70,7 +70,7 @@ def split(text: str) -> ConnectionString:
     authority, tail = rest[:end], rest[end:]
     user_info, at, hosts = authority.rpartition("@")
     path, _, query = tail.partition("?")
-    if "@" in user_info or "@" in path or "#" in tail or ("@" in query and not at):
+    if "@" in user_info or "@" in path or "#" in tail or _has_stray_at(query, is_alone=not at):
         raise _unusable(
             "the user name or password holds one of / ? # @ that is not percent-encoded"
         )
@@ -88,6 +88,20 @@ def split(text: str) -> ConnectionString:
         database=_decode(path[1:]) or None,
         options=options,
     )
+
+
+def _has_stray_at(query: str, *, is_alone: bool) -> bool:
+    """Whether an @ in the options may be the end of a password that holds a ? and an @.
+
+    Its first part would then stand where the host does, and be looked up.
+    """
+    for part in query.split("&"):
+        name, _, value = part.partition("=")
+        is_app_name = name.lower() == "appname" and _APP_NAME.fullmatch(value)
+        is_credential = name.lower() in {"user", "password"}
+        if "@" in part and (is_alone or not (is_app_name or is_credential)):
+            return True
+    return False
 
 
 def _decode(text: str) -> str:

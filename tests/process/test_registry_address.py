@@ -21,3 +21,18 @@ async def test_no_row_makes_the_worker_contact_its_own_registry(
         return status == "unknown" and (error or "").startswith("blocked: ")
 
     await eventually(is_blocked, "a row that names the registry's own address is blocked")
+
+
+async def test_a_registry_that_options_name_is_protected_too(
+    registry_url: str, worker_url: str, start: Callable[..., Worker]
+) -> None:
+    parts = urlsplit(worker_url)
+    place = f"host={parts.hostname}&port={parts.port}"
+    await register(registry_url, "postgresql", registry_url)
+    start(DATABASE_URL=f"postgresql://{parts.username}:{parts.password}@{parts.path}?{place}")
+
+    async def is_blocked() -> bool:
+        status, error = (await health(registry_url))["postgresql"]
+        return status == "unknown" and (error or "").startswith("blocked: ")
+
+    await eventually(is_blocked, "a row that names the registry's own address is blocked")

@@ -132,3 +132,17 @@ def test_what_cannot_be_split_is_misconfigured_and_says_why(text: str, says: str
 def test_options_are_told_by_their_names_in_lower_case_the_last_one_counts() -> None:
     made: Mapping[str, str] = split("redis://h?A=1&a=2&B=%20&c").options
     assert made == {"a": "2", "b": " ", "c": ""}
+
+
+@pytest.mark.parametrize("text", ["mongodb://u:p@ss?w=ord@host", "redis://host?db=1@x"])
+def test_an_at_sign_in_the_options_may_end_a_password_and_is_refused(text: str) -> None:
+    with pytest.raises(ProbeError) as caught:
+        split(text)
+    assert "percent-encoded" in caught.value.text
+
+
+@pytest.mark.parametrize(
+    "text", ["mongodb://u:p@host?appName=@account@", "postgresql://u@host?password=p@ss"]
+)
+def test_an_at_sign_that_belongs_to_an_option_is_taken(text: str) -> None:
+    assert split(text).hosts == (("host", None),)
