@@ -40,6 +40,9 @@ bench: setup  ## what a check costs, side by side with others (SCALE=1: large fl
 chaos: setup  ## what breaks on our own side, for long and at random (ONLY="kill clock")
 	@$(BIN)/python -m chaos $(ONLY)
 
+bench-document: setup  ## put the tables of the last two runs into docs/performance.md
+	@$(BIN)/python -m bench --document
+
 lint: .venv/.test  ## formatting, ruff, mypy strict, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -51,4 +54,4 @@ check: lint test  ## everything that must be green at every commit
 clean:  ## remove what the other targets made
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
 
-.PHONY: help demo-servers test-servers setup demo test bench chaos lint check clean
+.PHONY: help demo-servers test-servers setup demo test bench bench-document chaos lint check clean

@@ -3,32 +3,50 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.table import Row
 
+FLEET = 1_000_000
+INTERVAL_SECONDS = 60
+BUSY_SHARE = 0.7
+"""Of a core that a replica may use up, so that an outage can be caught up with."""
+MAX_CONNECTIONS = 4
+"""Of a replica to the registry; see worker/registry_connection.py."""
+MIX = {"redis": 0.45, "mongodb": 0.45, "postgresql": 0.1}
 PAGE = Path("docs/performance.md")
 TABLES = {"checks": "bench.json", "scale": "bench-scale.json"}
 
 
 def write(build: Path) -> None:
     """Replace each table that stands between its markers by that of the last run."""
+    found = {
+        name: json.loads((build / file).read_text(encoding="utf-8"))
+        for name, file in TABLES.items()
+        if (build / file).exists()
+    }
+    for name, document in found.items():
+        _replace(name, _table(document))
+    if len(found) == len(TABLES):
+        values = {row["what"]: row["value"] for each in found.values() for row in each["rows"]}
+        _replace("million", _million(values))
+    else:
+        print(f"what a million needs stays as it is: {' and '.join(TABLES.values())} are needed")
+
+
+def _replace(name: str, lines: Iterator[str]) -> None:
+    begin, end = f"<!-- table: {name} -->\n", f"<!-- end: {name} -->\n"
     text = PAGE.read_text(encoding="utf-8")
-    for name, file in TABLES.items():
-        if not (build / file).exists():
-            print(f"{build / file} is missing: its table stays as it is")
-            continue
-        begin, end = f"<!-- table: {name} -->\n", f"<!-- end: {name} -->\n"
-        before, _, rest = text.partition(begin)
-        _, _, after = rest.partition(end)
-        document = json.loads((build / file).read_text(encoding="utf-8"))
-        text = "".join((before, begin, "\n".join(_lines(document)), "\n", end, after))
-    PAGE.write_text(text, encoding="utf-8")
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    table = "\n".join(lines)
+    PAGE.write_text(f"{before}{begin}\n{table}\n\n{end}{after}", encoding="utf-8")
 
 
-def _lines(document: Mapping[str, Any]) -> Iterator[str]:
+def _table(document: Mapping[str, Any]) -> Iterator[str]:
     machine = document["machine"]
     yield (
         f"Measured {document['at']} on {machine['processors']} processors ({machine['processor']}),"
@@ -40,3 +58,32 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     for row in document["rows"]:
         yield f"| {' | '.join(Row(**row).cells)} |"
     yield from (f"\nNot measured: {line}." for line in document["left_out"])
+
+
+def _million(values: Mapping[str, float]) -> Iterator[str]:
+    """Work out what a large fleet needs from the figures of this run."""
+    rate = FLEET / INTERVAL_SECONDS
+
+    def mixed(suffix: str) -> float:
+        path = "whole path, all due at once"
+        return sum(share * values[f"{engine}: {path}{suffix}"] for engine, share in MIX.items())
+
+    worker, registry = mixed(""), mixed(", the registry")
+    replicas = math.ceil(rate * worker / 1e6 / BUSY_SHARE)
+    where = "registry of 1,000,000 rows"
+    call = values[f"{where}: claim of 500, median"] + values[f"{where}: record of 500, median"]
+    busy = rate / 500 * call / 1000
+    wal = rate * values[f"{where}: log of changes a check"] / 2**20
+    yield f"| {FLEET:,} databases, every {INTERVAL_SECONDS} s | |"
+    yield "|---|---|"
+    for what, how_much in (
+        ("checks a second", f"{rate:,.0f}"),
+        (f"CPU of the workers, at {worker:,.0f} us a check", f"{rate * worker / 1e6:.1f} cores"),
+        (f"replicas, each up to {BUSY_SHARE:.0%} of a core", f"{replicas}"),
+        (f"CPU of the registry, at {registry:,.0f} us", f"{rate * registry / 1e6:.1f} cores"),
+        ("connections to the registry at most", f"{replicas * MAX_CONNECTIONS}"),
+        ("connections of PgBouncer's that are busy at once", f"{busy:.1f}"),
+        ("rows written a second (claim, result, schedule)", f"{3 * rate:,.0f}"),
+        ("log of changes, without full page images", f"{wal:.1f} MB a second"),
+    ):
+        yield f"| {what} | {how_much} |"

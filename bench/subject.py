@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Literal, NamedTuple, TypedDict
 
 from bench.floor import Floor, Tapped
+from bench.rungs import Check, strip
 from worker import connection, probes
 from worker.addresses import AddressRules
 from worker.app import run_loop
@@ -20,7 +21,9 @@ from worker.model import Engine
 from worker.network import Network
 
 Ask = Callable[[], Awaitable[object]]
-Way = Literal["wire", "floor", "pymongo", "motor", "client"]
+Way = Literal[
+    "wire", "floor", "spoken", "addressed", "phased", "check", "drivers", "motor", "client"
+]
 AT_ONCE = 20
 WARM_UP = 50
 
@@ -51,11 +54,15 @@ async def ask_way(order: Order) -> Ask:
     if order["way"] == "client":
         return lambda: _redis_client(order["url"])
     network = Tapped() if order["way"] == "floor" else Network(AddressRules.allow_everything())
-    kind: Literal["wire", "drivers"] = "drivers" if order["way"] in {"pymongo", "motor"} else "wire"
+    kind: Literal["wire", "drivers"] = "drivers" if order["way"] in {"drivers", "motor"} else "wire"
     driver: Literal["pymongo", "motor"] = "motor" if order["way"] == "motor" else "pymongo"
     probe = probes.table(kind, driver, network)[engine]
     plan = probe.plan(connection.split(order["url"]), order["config"], ssl_enabled=False)
     await probe.ask(plan)
+    if order["way"] == "check":
+        return Check(engine, order["url"], probe).ask
+    if order["way"] in {"spoken", "addressed", "phased"}:
+        strip(order["way"])
     if isinstance(network, Tapped):
         return Floor(plan, tuple(network.writes)).ask
     return lambda: probe.ask(plan)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bench import aims
 from bench.costs import Cost
 from bench.servers import Fleet, Registry
 from bench.table import Report, Row
@@ -148,9 +149,11 @@ def measure(servers: Fleet, registry: Registry, engine: Engine, report: Report) 
         time.sleep(PACED_SECONDS)
         paced = pace.spent()
     for name, spent in (("at its pace", paced), ("all due at once", at_once)):
-        note = f"{spent.rate:,.0f} a second"
         what = f"{engine}: whole path, {name}"
+        rate = f"{spent.rate:,.0f} a second"
+        mine, its = (aims.here(report, engine, aim) for aim in (AIMS[engine], REGISTRY_AIM))
+        note = ", ".join(filter(None, (rate, mine)))
         report.add(
             Row(what, spent.worker_us, "us CPU", AIMS[engine], note),
-            Row(f"{what}, the registry", spent.registry_us, "us CPU", REGISTRY_AIM),
+            Row(f"{what}, the registry", spent.registry_us, "us CPU", REGISTRY_AIM, its),
         )

@@ -135,10 +135,13 @@ create or replace trigger forget_health_of_edited_database_trigger
 create or replace function platform.health_worker_schema_version()
 returns integer language sql immutable set search_path = pg_catalog, pg_temp as 'select 7';
 
+-- The functions from here on touch few rows of a table that may hold a million. Without statistics,
+-- or with those of yesterday, PostgreSQL would now and then read it whole; and compile for that.
 create or replace function platform.tend_database_schedules(
   after uuid, batch integer, lease interval, expected_now timestamptz)
 returns table (next_after uuid, registry_now timestamptz)
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set jit = off as $f$
 declare
   looked_at uuid[];
   stray uuid[];
@@ -189,7 +192,8 @@ create or replace function platform.read_claimed(ids uuid[], slots timestamptz[]
 returns table (id uuid, project_id uuid, name text, engine text, connection_string text,
   is_decrypted boolean, ssl_enabled boolean, config text, revision bigint, slot timestamptz,
   leased_until timestamptz, claimed_at timestamptz, status text, last_reason text)
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $f$
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set jit = off as $f$
 begin
   return query
   select d.id, d.project_id, d.name, d.type, opened.text,
@@ -210,7 +214,8 @@ create or replace function platform.claim_databases(
 returns table (id uuid, project_id uuid, name text, engine text, connection_string text,
   is_decrypted boolean, ssl_enabled boolean, config text, revision bigint, slot timestamptz,
   leased_until timestamptz, claimed_at timestamptz, status text, last_reason text)
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set jit = off as $f$
 declare
   ids uuid[];
   dues timestamptz[];
@@ -279,7 +284,8 @@ end $f$;
 create or replace function platform.record_database_health(results jsonb)
 returns table (database_id uuid, outcome text, change_id bigint, previous text,
   next_due timestamptz)
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set jit = off as $f$
 declare
   asked uuid[] := array(
     select distinct (r ->> 'database_id')::uuid from jsonb_array_elements(results) r);
@@ -357,7 +363,8 @@ end $f$;
 
 create or replace function platform.give_back_databases(leases jsonb)
 returns integer
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set jit = off as $f$
 declare
   given_back integer;
   free uuid[];
@@ -381,7 +388,7 @@ end $f$;
 -- Never looks at more rows than it has to, nor at inactive ones: there may be a million of either.
 create or replace function platform.has_more_databases_than(databases integer)
 returns boolean language sql stable security definer set search_path = pg_catalog, pg_temp
-set enable_seqscan = off as $f$
+set enable_seqscan = off set jit = off as $f$
   select count(*) > databases from (
     select from platform.databases d where d.status = 'active' limit databases + 1) counted
 $f$;
@@ -401,7 +408,8 @@ $f$;
 -- The status of those that are not active is null; a slice that is not full is the last.
 create or replace function platform.count_slice_of_databases(after uuid, batch integer)
 returns table (engine text, status text, databases bigint, last_id uuid)
-language sql stable security definer set search_path = pg_catalog, pg_temp as $f$
+language sql stable security definer set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set jit = off as $f$
   with slice as materialized (
     select d.id, d.type, case when d.status = 'active' then d.health_check_status end as status
     from platform.databases d
@@ -421,7 +429,8 @@ $f$;
 create or replace function platform.claim_unannounced_changes(older_than interval, batch integer)
 returns table (change_id bigint, database_id uuid, project_id uuid, name text, engine text,
   previous text, status text, reason text, error text, changed_at timestamptz)
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set jit = off as $f$
 declare
   ids bigint[] := array(
     select c.change_id from platform.database_health_changes c
@@ -440,7 +449,8 @@ end $f$;
 
 create or replace function platform.mark_changes_announced(change_ids bigint[])
 returns integer
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set jit = off as $f$
 declare
   marked integer;
 begin

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 from worker import __version__, exposition, logs
 from worker.clock import Clock
 from worker.compose import Parts, build
-from worker.connection import secrets_of
 from worker.crash import tell
 from worker.errors import RegistryUnavailableError, WorkerError
 from worker.exposition import Bounds, Exposition, Vitals
 from worker.model import Event
 from worker.registry import TICK_JITTER
+from worker.scrubbing import secrets_of
 from worker.settings import Settings
 from worker.signals import Signals
 from worker.watchdog import Pulse

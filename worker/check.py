@@ -7,12 +7,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from worker.connection import clean, scrub_quotes, secrets_of
 from worker.crash import tell
 from worker.errors import ADVICE, ProbeError, translate
 from worker.model import Answer, CheckResult, Event, Identity, Phase, RawRow, Reason
 from worker.plan import Plan
 from worker.ports import Log
+from worker.scrubbing import clean, scrub_quotes, secrets_of
 from worker.target import Probes, Reject, Target, make_target
 
 

@@ -17,13 +17,14 @@ import click
 
 from worker import __version__, app, logs, probes, schema_files, settings, tables
 from worker.check import Checker
-from worker.connection import mask, secrets_of
+from worker.connection import mask
 from worker.crash import tell
 from worker.deliver import check_facts
 from worker.errors import WorkerError
 from worker.model import CheckResult, Engine, Identity, Lease, RawRow, Reason, Status
 from worker.network import AddressRules, Network
 from worker.once import check_once
+from worker.scrubbing import secrets_of
 
 PROGRAM = "health-worker"
 EXIT_UNHEALTHY = 1
@@ -57,11 +58,9 @@ def main() -> None:
         sys.exit(leaving.exit_code)
     except WorkerError as fault:
         _fail(str(fault))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-        sys.exit(EXIT_UNUSABLE)
     except OSError as fault:
-        _fail(f"cannot write: {fault.strerror}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        _fail("" if isinstance(fault, BrokenPipeError) else f"cannot write: {fault.strerror}")
     except Exception as error:  # noqa: BLE001 -- Python's own traceback would quote secrets
         words = (word for word in (*os.environ.values(), *sys.argv[1:]) if "://" in word)
         _fail(tell(error, [part for word in words for part in secrets_of(word)]))
@@ -96,7 +95,7 @@ def _uuids(_: click.Context, __: click.Parameter, words: Sequence[str]) -> list[
         try:
             ids.append(UUID(word))
         except ValueError:
-            raise click.UsageError(f"argument {number} is no id of a database (a UUID)") from None
+            raise WorkerError(f"argument {number} is no id of a database (a UUID)") from None
     return ids
 
 
@@ -199,13 +198,13 @@ def rollback(number: str, destroy_rows: int | None) -> None:
 
 def _url(url: str | None, name: str | None) -> str:
     if (url is None) == (name is None):
-        raise click.UsageError("give a URL, - for stdin, or --url-env NAME")
+        raise WorkerError("give a URL, - for stdin, or --url-env NAME")
     if name is not None:
         text = os.environ.get(name, "")
     else:
         text = sys.stdin.readline() if url == "-" else url or ""
     if not text.strip():
-        raise click.UsageError("the connection string is empty")
+        raise WorkerError("the connection string is empty")
     return text.strip()
 
 
@@ -216,11 +215,11 @@ def _unregistered(text: str, config: str, *, ssl_enabled: bool) -> RawRow:
     except ValueError:
         is_object = False
     if not is_object:
-        raise click.UsageError('--config is no JSON object such as {"connectTimeout": 1000}')
+        raise WorkerError('--config is no JSON object such as {"connectTimeout": 1000}')
     now = datetime.now(UTC)
     scheme = text.partition("://")[0].lower()
     if scheme not in SCHEMES:
-        raise click.UsageError(f"the URL starts with none of {', '.join(SCHEMES)} and then ://")
+        raise WorkerError(f"the URL starts with none of {', '.join(SCHEMES)} and then ://")
     return RawRow(
         identity=Identity(NOBODY, NOBODY, mask(text), SCHEMES[scheme]),
         connection_string=text,

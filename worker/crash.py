@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterable
 
-from worker.connection import cut, scrub
+from worker.scrubbing import cut, scrub
 
 MAX_MESSAGE = 2_000
 """Characters of one exception's message."""

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from uuid import UUID
 
+from worker.capacity import Capacity
 from worker.check import Checker
 from worker.deliver import Sinks
 from worker.errors import RegistryUnavailableError
-from worker.model import CheckResult, Event, Lease, RawRow
+from worker.model import CheckResult, Lease, RawRow
 from worker.outbox import Outbox
 from worker.ports import Registry
 
-CAPACITY_WARNING_SECONDS = 60.0
 PATIENCE_SECONDS = 5.0
 """How long a tick waits for the registry before it starts what is remembered."""
 CUT_OFF_PATIENCE_SECONDS = 0.5
@@ -50,7 +50,7 @@ class Dispatcher:
         """The conversation with the registry, which may outlast a tick."""
         self._is_draining = False
         self._room = asyncio.Event()
-        self._warned_at = -CAPACITY_WARNING_SECONDS
+        self._capacity = Capacity(slots, sinks.log)
 
     async def tick(self) -> None:
         """Claim what is due, or in an outage start what is remembered; never waits for a check."""
@@ -95,20 +95,8 @@ class Dispatcher:
 
     def note_overdue(self, overdue: int) -> None:
         """Say at most once a minute that the slots do not suffice, and how much is missing."""
-        now = time.monotonic()
-        elapsed = now - self._warned_at
-        if not (overdue and self._is_hungry) or elapsed < CAPACITY_WARNING_SECONDS:
-            return
-        self._warned_at = now
-        self._sinks.log(
-            Event.CAPACITY_SHORT,
-            "warn",
-            f"{overdue} databases are overdue and all {self._slots} slots are busy: "
-            "raise MAX_CONCURRENT_CHECKS or run another replica",
-            overdue=overdue,
-            slots=self._slots,
-            in_flight=len(self._running),
-        )
+        is_short = overdue > 0 and (self._is_hungry or not self._slow_room())
+        self._capacity.look(overdue, len(self._running), is_short=is_short)
 
     async def _has_talked(self) -> bool:
         """Go on with the conversation for a while; tell whether it came to a good end."""
@@ -200,6 +188,7 @@ class Dispatcher:
         result = task.result()
         if lease is not row.lease:
             result = replace(result, lease=lease)
+        self._capacity.checked(result)
         self._sinks.take(row, result)
         self._outbox.put(row, result)
 

@@ -75,7 +75,7 @@ def _os_error(error: BaseException) -> Reading | None:
 def _tls_error(error: BaseException) -> Reading:
     if isinstance(error, ssl.SSLCertVerificationError):
         return Reason.TLS, f"the certificate is not accepted: {error.verify_message}"
-    detail = error.reason if isinstance(error, ssl.SSLError) and error.reason else "no detail"
+    detail = getattr(error, "reason", None) or "no detail"  # one that Python made has none
     return Reason.TLS, f"the TLS handshake failed: {detail.replace('_', ' ').lower()}"
 
 

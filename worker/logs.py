@@ -10,10 +10,10 @@ from typing import Any, Literal, TextIO
 
 import structlog
 
-from worker.connection import scrub
 from worker.crash import tell
 from worker.model import Event
 from worker.ports import Level, Log
+from worker.scrubbing import scrub
 
 LIBRARY_EVENT = "library_log"
 """The event of a line that a library wrote; alerts have no use for it."""

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import re
-import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
-
-import aiohappyeyeballs
+from ipaddress import ip_address
 
 from worker.addresses import AddressRules, IPAddress
+from worker.dialing import blame, open_first
 from worker.errors import ProbeError, translate
 from worker.model import Phase, Reason
 from worker.plan import Host, TlsRules
@@ -25,22 +21,8 @@ __all__ = ["MAX_REPLY", "AddressRules", "Connection", "Network", "Stopwatch"]
 
 MAX_REPLY = 65_536
 """Bytes that are read, or kept unread, of one reply."""
-STAGGER_SECONDS = 0.25
-"""RFC 8305's delay between two attempts to connect."""
 HANDSHAKE_SECONDS = 300.0
 """asyncio's own bound on a handshake; the caller's is shorter."""
-_ELSEWHERE = ("2001:db8::1", "192.0.2.1")
-"""Addresses for documentation (RFC 3849, 5737): asking for a route to them sends nothing."""
-_ERRNO = re.compile(r"\[Errno (\d+)\]")
-_WEIGHT = (
-    errno.ECONNREFUSED,
-    errno.ECONNRESET,
-    errno.ETIMEDOUT,
-    errno.EHOSTUNREACH,
-    errno.ENETUNREACH,
-)
-"""What somebody has answered goes before what nobody has."""
-_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 class Stopwatch:
@@ -149,7 +131,7 @@ class Connection(asyncio.Protocol):
                     ssl_handshake_timeout=HANDSHAKE_SECONDS,
                 )
             except (OSError, EOFError) as error:
-                raise _ours(error) from None
+                raise blame(error) from None
         self._transport = transport or self._transport
 
     def abort(self) -> None:
@@ -204,7 +186,7 @@ class Network:
         connection = Connection()
         try:
             with watch(Phase.CONNECT):
-                await _open(addresses, host.port, connection)
+                await open_first(addresses, host.port, connection)
             if tls is not None:
                 await connection.start_tls(tls, host, watch)
             yield connection
@@ -238,68 +220,22 @@ class Network:
         return ProbeError(reason, f"not connected within {seconds * 1000:.0f} ms{where}")
 
     async def _addresses(self, host: Host) -> Sequence[IPAddress]:
-        try:
-            addresses: Sequence[IPAddress] = (ip_address(host.name),)
-        except ValueError:
-            addresses = await self._resolver.addresses(host.name)
+        literal = _literal(host.name)
+        addresses: Sequence[IPAddress] = (
+            (literal,) if literal is not None else await self._resolver.addresses(host.name)
+        )
         if not all(self._rules.permits(address, host.port) for address in addresses):
             raise ProbeError(Reason.BLOCKED, "the address is one that this worker must not contact")
         return addresses
 
 
-async def _open(addresses: Sequence[IPAddress], port: int, connection: Connection) -> None:
-    """Connect to the first address that answers, both families in turn (RFC 8305)."""
-    loop = asyncio.get_running_loop()
+@lru_cache(maxsize=10_000)
+def _literal(name: str) -> IPAddress | None:
+    """Read an address that stands where a name could; None for a name."""
     try:
-        if len(addresses) == 1:
-            await loop.create_connection(lambda: connection, str(addresses[0]), port)
-            return
-        winner = await aiohappyeyeballs.start_connection(
-            [_info(address, port) for address in addresses],
-            happy_eyeballs_delay=STAGGER_SECONDS,
-            interleave=1,
-        )
-        try:
-            await loop.create_connection(lambda: connection, sock=winner)
-        except BaseException:
-            winner.close()
-            raise
-    except OSError as error:
-        raise _ours(_weightiest(error)) from None
-
-
-def _weightiest(error: OSError) -> OSError:
-    """Pick of several addresses' faults the one that says most; the race tells them as text."""
-    numbers = set(map(int, _ERRNO.findall(str(error)))) if error.errno is None else ()
-    chosen = next((number for number in _WEIGHT if number in numbers), None)
-    return error if chosen is None else OSError(chosen, "several addresses, none answers")
-
-
-def _info(address: IPAddress, port: int) -> aiohappyeyeballs.AddrInfoType:
-    end = (str(address), port, 0, 0) if isinstance(address, IPv6Address) else (str(address), port)
-    return (_FAMILIES[address.version], socket.SOCK_STREAM, socket.IPPROTO_TCP, "", end)
-
-
-def _ours(error: BaseException) -> ProbeError:
-    """Translate, and take the blame where the worker itself has no way out."""
-    fault = translate(error, ())
-    if fault is None:
-        return ProbeError(Reason.UNREACHABLE, "no connection to any of its addresses")
-    if getattr(error, "errno", None) == errno.ENETUNREACH and not _has_a_route():
-        return ProbeError(Reason.INTERNAL, "the worker's network is down")
-    return fault
-
-
-def _has_a_route() -> bool:
-    for text in _ELSEWHERE:
-        address: IPv4Address | IPv6Address = ip_address(text)
-        with socket.socket(_FAMILIES[address.version], socket.SOCK_DGRAM) as asking:
-            try:
-                asking.connect((text, 9))
-            except OSError:
-                continue
-            return True
-    return False
+        return ip_address(name)
+    except ValueError:
+        return None
 
 
 @lru_cache(maxsize=256)

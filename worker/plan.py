@@ -9,9 +9,9 @@ from typing import NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from worker.connection import secret_forms
 from worker.errors import ProbeError
 from worker.model import Reason
+from worker.scrubbing import secret_forms
 
 MAX_MILLISECONDS = 300_000
 

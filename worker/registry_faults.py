@@ -7,7 +7,6 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from worker.connection import scrub, secrets_of
 from worker.errors import (
     RegistryRefusedError,
     RegistryUnavailableError,
@@ -15,6 +14,7 @@ from worker.errors import (
     WorkerError,
     translate,
 )
+from worker.scrubbing import scrub, secrets_of
 
 _REFUSALS = (
     asyncpg.InvalidAuthorizationSpecificationError,

@@ -11,7 +11,6 @@ from typing import Any
 
 import asyncpg
 
-from worker.connection import scrub, secrets_of
 from worker.errors import (
     RegistryRefusedError,
     RegistryUnavailableError,
@@ -19,6 +18,7 @@ from worker.errors import (
     WorkerError,
     translate,
 )
+from worker.scrubbing import scrub, secrets_of
 
 APPLIED = (
     "000_platform_prerequisites.sql",

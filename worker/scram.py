@@ -41,10 +41,13 @@ _SERVER_ERROR = re.compile(rb"e=([a-z0-9-]{1,48})")
 
 
 class Keys(NamedTuple):
-    """What a salted password is good for."""
+    """What a salted password is good for: as good as the password itself, so it shows nothing."""
 
     client: bytes
     server: bytes
+
+    def __repr__(self) -> str:
+        return "Keys()"
 
 
 class SaltedPasswords:

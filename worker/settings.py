@@ -48,13 +48,12 @@ def _registry_url(text: object) -> object:
     url = str(text).strip()
     try:
         parts = urlsplit(url)
-        is_usable = parts.scheme in {"postgresql", "postgres"} and (parts.port or 1) > 0
-        # A password with one of / ? # in it ends the host part early, and so would be shown.
-        is_usable = is_usable and ("@" in parts.netloc or "@" not in url)
-        is_usable = is_usable and "@" not in parts.path + parts.fragment
+        is_usable = parts.scheme in {"postgresql", "postgres"} and parts.port != 0
+        # A raw / ? # or @ in the password would make a part of it the host, which the log names.
+        is_encoded = "#" not in url and url.count("@") == parts.netloc.count("@") <= 1
     except ValueError:
-        is_usable = False
-    if not is_usable:
+        is_usable = is_encoded = False
+    if not (is_usable and is_encoded):
         raise ValueError(
             "is no URL of the form postgresql://user:password@host:port/database"
             " (percent-encode / ? # @ in user name and password)"

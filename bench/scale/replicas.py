@@ -15,7 +15,7 @@ from testbed.worker import Worker
 
 DATABASES = 3_000
 INTERVAL_SECONDS = 15
-COUNTS: Mapping[int, float] = {1: 45.0, 2: 90.0, 4: 90.0}
+COUNTS: Mapping[int, float] = {1: 30.0, 2: 60.0, 4: 90.0}
 """How many processes, and seconds for which they are measured."""
 SETTLED_SECONDS = 2.5 * INTERVAL_SECONDS
 DEADLINE_SECONDS = 5

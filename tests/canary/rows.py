@@ -34,7 +34,7 @@ QUICK: dict[str, Any] = {
     "connectTimeout": 1000,
     "commandTimeout": 1000,
     "retryStrategy": {"maxAttempts": 1},
-    "healthCheck": {"intervalSeconds": 5},
+    "healthCheck": {"intervalSeconds": 60},
 }
 
 
@@ -198,10 +198,16 @@ class Flock:
             )
         ):
             yield Row(f"unusable {number}", "redis", url)
-        for option in ("tlsCAFile", "tlsCertificateKeyFilePassword", "authMechanism", "tls"):
+        for option in ("tlsCAFile", "tlsCertificateKeyFilePassword", "proxyPassword", "whatever"):
             url = f"mongodb://u:{birds.plain()}@h?{option}={birds.plain()}"
             yield Row(f"refused {option}", "mongodb", url)
-        for option in ("passfile", "sslpassword", "sslmode", "target_session_attrs", "host"):
+        for option in (
+            "passfile",
+            "sslpassword",
+            "channel_binding",
+            "target_session_attrs",
+            "host",
+        ):
             url = f"postgresql://u:{birds.plain()}@h?{option}={birds.plain()}"
             yield Row(f"refused {option}", "postgresql", url)
         url = f"redis://u:{birds.secret('')}@h"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,12 @@ from worker.settings import SchemaSettings, Settings
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SETTINGS = sorted({*Settings.model_fields, *SchemaSettings.model_fields})
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+MODULES = sorted(
+    path.relative_to(ROOT / "worker").with_suffix("").as_posix()
+    for path in (ROOT / "worker").rglob("*.py")
+    if path.name != "__init__.py"
+)
 PAGE = Metrics(Fleet(), "1", "test").page("")[0].decode()
 SERIES = sorted(line.split()[2] for line in PAGE.splitlines() if line.startswith("# TYPE "))
 
@@ -36,3 +43,14 @@ def test_the_readme_names_every_log_event(event: Event) -> None:
 def test_every_link_to_a_file_leads_somewhere() -> None:
     links = [part.split(")")[0] for part in README.split("](")[1:]]
     assert [link for link in links if "//" not in link and not (ROOT / link).exists()] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_architecture_names_every_module(module: str) -> None:
+    assert f"`{module}`" in ARCHITECTURE
+
+
+def test_the_architecture_names_no_module_that_is_gone() -> None:
+    house = ARCHITECTURE.partition("| floor |")[2].partition("Stairs go down")[0]
+    named = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)*)`", house))
+    assert named - set(MODULES) == {"config", "ok", "protocol", "closed", "run"}

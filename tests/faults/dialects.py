@@ -15,6 +15,9 @@ QUICK: Mapping[str, object] = {
     "connectTimeout": int(CONNECT_SECONDS * 1000),
     "commandTimeout": int(COMMAND_SECONDS * 1000),
 }
+"""For what only time ends."""
+PATIENT: Mapping[str, object] = {"connectTimeout": 3_000, "commandTimeout": 3_000}
+"""For what ends by itself, on a busy machine, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +26,9 @@ class Dialect:
 
     engine: Engine
     config: Mapping[str, object]
+    """For what only time ends."""
+    patient: Mapping[str, object]
+    """For what ends by itself."""
     connect_seconds: float
     """When an attempt must have ended that never got as far as a ping."""
     template: str
@@ -60,6 +66,7 @@ def _postgresql(stage: Stage) -> tuple[int, str, str]:
 REDIS = Dialect(
     engine=Engine.REDIS,
     config=QUICK,
+    patient=PATIENT,
     connect_seconds=CONNECT_SECONDS,
     template="redis://:{secret}@{place}",
     tls_template="rediss://:{secret}@{place}",
@@ -73,6 +80,7 @@ REDIS = Dialect(
 POSTGRESQL = Dialect(
     engine=Engine.POSTGRESQL,
     config=QUICK,
+    patient=PATIENT,
     connect_seconds=CONNECT_SECONDS,
     template="postgresql://postgres:{secret}@{place}/postgres",
     tls_template="postgresql://postgres:{secret}@{place}/postgres?sslmode=verify-full",

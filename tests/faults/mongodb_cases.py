@@ -14,8 +14,10 @@ from worker.model import Engine
 from worker.probes.mongodb_wire import REQUEST_ID
 
 CONNECT_SECONDS = 0.5
-QUICK: Mapping[str, object] = {"serverSelectionTimeoutMS": 500, "socketTimeoutMS": 400}
+QUICK: Mapping[str, object] = {"serverSelectionTimeoutMS": 500, "socketTimeoutMS": 500}
 """For what only time ends: libraries use up all of it wherever they find no server."""
+HANDSHAKE: Mapping[str, object] = {"serverSelectionTimeoutMS": 1_200}
+"""For handshakes that fail: the libraries do theirs in threads, and wait to the end anyway."""
 PATIENT: Mapping[str, object] = {"serverSelectionTimeoutMS": 2_000}
 """For what a server answers."""
 
@@ -57,6 +59,7 @@ _FIRST = Request(REQUEST_ID, False, {})
 MONGODB = Dialect(
     engine=Engine.MONGODB,
     config=QUICK,
+    patient={"serverSelectionTimeoutMS": 1_000},
     connect_seconds=CONNECT_SECONDS,
     template="mongodb://user:{secret}@{place}/",
     tls_template="mongodb://user:{secret}@{place}/?tls=true",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from testbed.misbehaving import MisbehavingServer, answering
 from tests.faults import mongodb_fakes, mongodb_sets, mongodb_single, mongodb_srv, mongodb_tls
 from tests.faults.matrix import Expected, Fault, Make, Shortfall, Way, expect, ways
-from tests.faults.mongodb_cases import MONGODB
+from tests.faults.mongodb_cases import HANDSHAKE, MONGODB
 from tests.faults.shortfalls import (
     ADDRESS_RULES,
     FOLLOWER,
@@ -18,7 +19,7 @@ from tests.faults.shortfalls import (
     STRANGER_HEARD,
     UNACCEPTED,
 )
-from tests.faults.socket_faults import makers
+from tests.faults.socket_faults import at, makers
 from worker.model import Engine, Reason
 
 _MAKERS: dict[str, Make] = {
@@ -28,6 +29,11 @@ _MAKERS: dict[str, Make] = {
     **mongodb_fakes.MAKERS,
     **mongodb_srv.MAKERS,
     **makers(MONGODB),
+    "clear text reached with TLS": at(
+        replace(MONGODB, config=HANDSHAKE),
+        lambda: MisbehavingServer(answering(MONGODB.welcome)),
+        tls=True,
+    ),
 }
 _EXPECTED: dict[str, Expected] = {
     "wrong password": expect(Reason.AUTH, says="authSource"),
@@ -103,7 +109,6 @@ _EXPECTED: dict[str, Expected] = {
     "closes during authentication": expect(Reason.CLOSED),
     "closes during ping": expect(Reason.CLOSED),
     "never answers the ping": expect(Reason.TIMEOUT, says="ping"),
-    "TLS alone reached in clear text": expect(Reason.PROTOCOL, Reason.CLOSED),
     "clear text reached with TLS": expect(Reason.TLS),
     "TLS alone reached in clear text": expect(Reason.PROTOCOL, Reason.CLOSED),
 }
@@ -129,6 +134,10 @@ _DRIVERS: dict[str, Expected | Shortfall] = {
     "nothing listens": expect(Reason.REFUSED, but=[SEARCH]),
     "answers HTTP": expect(Reason.CLOSED, Reason.PROTOCOL, but=[STRANGER_HEARD]),
     "greets as SSH does": expect(Reason.CLOSED, Reason.PROTOCOL, but=[STRANGER_HEARD]),
+    **dict.fromkeys(
+        ("replies without end", "declares 2 GB", "announces one more answer each time"),
+        expect(Reason.CLOSED, Reason.PROTOCOL, but=[STRANGER_HEARD]),
+    ),
     "its queue of callers is full": expect(Reason.TIMEOUT, but=[UNACCEPTED]),
     "never answers the ping": expect(Reason.TIMEOUT),
 }
@@ -141,6 +150,10 @@ _MOTOR: dict[str, Expected | Shortfall] = {
     "SRV target that is blocked": expect(Reason.TIMEOUT, but=[ADDRESS_RULES, FOLLOWER]),
     "answers HTTP": expect(Reason.PROTOCOL),
     "greets as SSH does": expect(Reason.PROTOCOL),
+    **dict.fromkeys(
+        ("replies without end", "declares 2 GB", "announces one more answer each time"),
+        expect(Reason.PROTOCOL),
+    ),
     "its queue of callers is full": expect(Reason.TIMEOUT),
 }
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from secrets import token_hex
 
 from testbed.misbehaving import MisbehavingServer, mute
 from testbed.mongodb import MongoDBOptions, MongoDBUser
-from testbed.mongodb_names import Nameserver
+from testbed.mongodb_names import Records, SeedNameserver
 from testbed.mongodb_replica_set import MongoDBReplicaSet
 from tests.faults.matrix import Case, Make
 from tests.faults.mongodb_cases import CONNECT_SECONDS, PATIENT, QUICK
@@ -19,12 +19,12 @@ from worker.model import CheckResult, Reason
 from worker.resolver import Resolver
 
 NAME = "cluster.db.test"
-SRV = f"_mongodb._tcp.{NAME}"
+SRV = f"_mongodb._tcp.{NAME}.", "SRV"
 _ADDRESSES = {
-    ("a.db.test", "A"): ["127.0.0.1"],
-    ("b.db.test", "A"): ["127.0.0.1"],
-    ("a.other.test", "A"): ["127.0.0.1"],
-    ("forbidden.db.test", "A"): [FORBIDDEN],
+    "a.db.test.": ["127.0.0.1"],
+    "b.db.test.": ["127.0.0.1"],
+    "a.other.test.": ["127.0.0.1"],
+    "forbidden.db.test.": [FORBIDDEN],
 }
 
 
@@ -34,10 +34,10 @@ def told(*hosts: str, txt: str | None = None) -> Make:
     @asynccontextmanager
     async def make(stage: Stage) -> AsyncIterator[Case]:
         port = _member(stage).members[0].port
-        records = {(SRV, "SRV"): [f"0 0 {port} {host}." for host in hosts]}
+        records = {SRV: [f"0 0 {port} {host}." for host in hosts]}
         if txt is not None:
-            records[NAME, "TXT"] = [f'"{txt}"']
-        with Nameserver({**_ADDRESSES, **records}) as names:
+            records[f"{NAME}.", "TXT"] = [f'"{txt}"']
+        with SeedNameserver(_ADDRESSES, records) as names:
             yield _case(stage, names)
 
     return make
@@ -45,13 +45,13 @@ def told(*hosts: str, txt: str | None = None) -> Make:
 
 @asynccontextmanager
 async def no_record(stage: Stage) -> AsyncIterator[Case]:
-    with Nameserver({**_ADDRESSES, (NAME, "A"): ["127.0.0.1"]}) as names:
+    with SeedNameserver({**_ADDRESSES, f"{NAME}.": ["127.0.0.1"]}, {}) as names:
         yield _case(stage, names)
 
 
 @asynccontextmanager
 async def hanging(stage: Stage) -> AsyncIterator[Case]:
-    with Nameserver({}, is_silent=True) as names:
+    with SeedNameserver({}, {SRV: None}) as names:
         yield _case(stage, names, config=QUICK, seconds=CONNECT_SECONDS)
 
 
@@ -62,17 +62,15 @@ async def forbidden_target(stage: Stage) -> AsyncIterator[Case]:
         async def nobody_knocked(result: CheckResult) -> None:
             assert (result.reason is Reason.BLOCKED) == (forbidden.callers == 0)
 
-        records: Mapping[tuple[str, str], Sequence[str]] = {
-            (SRV, "SRV"): [f"0 0 {forbidden.port} forbidden.db.test."]
-        }
-        with Nameserver({**_ADDRESSES, **records}) as names:
+        records: Records = {SRV: [f"0 0 {forbidden.port} forbidden.db.test."]}
+        with SeedNameserver(_ADDRESSES, records) as names:
             made = _case(stage, names, config=QUICK)
             yield replace(made, afterwards=nobody_knocked)
 
 
 def _case(
     stage: Stage,
-    names: Nameserver,
+    names: SeedNameserver,
     config: Mapping[str, object] = PATIENT,
     seconds: float | None = None,
 ) -> Case:

@@ -11,7 +11,7 @@ from testbed.misbehaving import MisbehavingServer
 from testbed.mongodb import MongoDBOptions, MongoDBServer
 from testbed.mongodb_fake import greeting, hello, speaking
 from tests.faults.matrix import Case, Make
-from tests.faults.mongodb_cases import MONGODB, QUICK, case
+from tests.faults.mongodb_cases import HANDSHAKE, MONGODB, case
 from tests.faults.stage import Stage
 
 Trust = Callable[[Certificates], Mapping[str, object]]
@@ -24,7 +24,7 @@ def showing(name: str, trust: Trust, *, demanding: bool = False, in_clear: bool 
     async def make(stage: Stage) -> AsyncIterator[Case]:
         server = _server(stage, name, demanding=demanding)
         url = server.url()
-        config = {**QUICK, "tls": trust(stage.certificates)}
+        config = {**HANDSHAKE, "tls": trust(stage.certificates)}
         yield case(
             server,
             url.replace("tls=true", "tls=false") if in_clear else url,
@@ -42,13 +42,13 @@ async def expired(stage: Stage) -> AsyncIterator[Case]:
     with MisbehavingServer(speaking(greeting(hello())), tls=context) as server:
         secret = stage.secret()
         url = MONGODB.url(secret, server.host, server.port, tls=True)
-        yield case(server, url, secret, config={**QUICK, "tls": _ours(stage.certificates)})
+        yield case(server, url, secret, config={**HANDSHAKE, "tls": _ours(stage.certificates)})
 
 
 @asynccontextmanager
 async def clear_text(stage: Stage) -> AsyncIterator[Case]:
     server = stage.mongodb()
-    yield case(server, server.url(tls="true"), server.options.password, config=QUICK)
+    yield case(server, server.url(tls="true"), server.options.password, config=HANDSHAKE)
 
 
 def _server(stage: Stage, name: str, *, demanding: bool) -> MongoDBServer:

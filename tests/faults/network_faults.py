@@ -40,7 +40,7 @@ def named(
             yield Case(
                 url=dialect.url(secret, host, port),
                 address=f"{host}:{port}",
-                config=dialect.config,
+                config=dialect.patient if seconds is None else dialect.config,
                 seconds=seconds,
                 secrets=(secret,),
                 rules=AddressRules.allow_everything(),
@@ -67,7 +67,7 @@ def second_family(dialect: Dialect) -> Make:
             yield Case(
                 url=template.format(secret=secret, place=f"{NAME}:{port}"),
                 address=f"{NAME}:{port}",
-                config=dialect.config,
+                config=dialect.patient,
                 secrets=(secret,),
                 rules=AddressRules.allow_everything(),
                 resolver=Resolver(nameserver.resolver()),
@@ -134,8 +134,7 @@ def out_of_descriptors(dialect: Dialect) -> Make:
             yield Case(
                 url=dialect.url(secret, server.host, server.port),
                 address=f"{server.host}:{server.port}",
-                config=dialect.config,
-                seconds=0.1,
+                config=dialect.patient,
                 secrets=(secret,),
                 during=no_descriptors(),
             )

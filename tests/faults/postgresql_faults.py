@@ -16,16 +16,13 @@ from testbed.certificates import Certificate
 from testbed.postgresql import PostgreSQLOptions, PostgreSQLServer
 from testbed.programs import wait_until
 from testbed.scram_liar import lying
-from tests.faults.dialects import POSTGRESQL, QUICK, REDIS
+from tests.faults.dialects import PATIENT, POSTGRESQL, QUICK, REDIS
 from tests.faults.matrix import Case, Expected, Fault, Make, Shortfall, expect, ways
 from tests.faults.mongodb_cases import MONGODB
 from tests.faults.shortfalls import ANOTHER, CLEAR_PASSWORD, ENDLESS, HUGE, ITERATIONS, STRANGER
 from tests.faults.socket_faults import another_engine, makers, talking
 from tests.faults.stage import Stage
 from worker.model import Engine, Reason
-
-PATIENT = {"connectTimeout": 900, "commandTimeout": 500}
-"""For what asks a server for more than a few milliseconds of work."""
 
 
 def case(

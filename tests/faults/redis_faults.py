@@ -11,7 +11,7 @@ from testbed.certificates import Certificate
 from testbed.ports import free_port, release_port
 from testbed.programs import ProgramError, wait_until
 from testbed.redis import RedisOptions, RedisServer
-from tests.faults.dialects import POSTGRESQL, QUICK, REDIS
+from tests.faults.dialects import PATIENT, POSTGRESQL, QUICK, REDIS
 from tests.faults.matrix import Case, Expected, Fault, Make, expect, ways
 from tests.faults.mongodb_cases import MONGODB
 from tests.faults.shortfalls import ANOTHER, HUGE
@@ -24,7 +24,7 @@ def case(
     server: RedisServer,
     url: str,
     *secrets: str,
-    config: Mapping[str, object] = QUICK,
+    config: Mapping[str, object] = PATIENT,
     seconds: float | None = None,
 ) -> Case:
     """Write a case of this server's."""
@@ -139,7 +139,8 @@ async def paused(stage: Stage) -> AsyncIterator[Case]:
     with RedisServer(options) as server:
         server.pause()
         url = server.url()
-        yield case(server, url, options.password or "", seconds=REDIS.connect_seconds)
+        secret, seconds = options.password or "", REDIS.connect_seconds
+        yield case(server, url, secret, config=QUICK, seconds=seconds)
         server.kill()
 
 
@@ -172,7 +173,7 @@ def tls(
             url = server.url()
             if in_clear:
                 url = url.replace("rediss:", "redis:")
-            config = {**QUICK, "tls": trust(stage)}
+            config = {**PATIENT, "tls": trust(stage)}
             yield case(server, url, options.password or "", config=config)
 
     return make

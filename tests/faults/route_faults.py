@@ -22,7 +22,9 @@ from worker.resolver import Resolver
 NAME = "database.test"
 
 
-def towards(dialect: Dialect, address: str, *, seconds: float, is_cut_off: bool = False) -> Make:
+def towards(
+    dialect: Dialect, address: str, *, seconds: float | None = None, is_cut_off: bool = False
+) -> Make:
     """Make a row's case of an address, asked from within such a network."""
 
     @asynccontextmanager
@@ -32,7 +34,7 @@ def towards(dialect: Dialect, address: str, *, seconds: float, is_cut_off: bool 
             yield Case(
                 url=dialect.url(secret, address, 6400),
                 address=f"{address}:6400",
-                config=dialect.config,
+                config=dialect.patient if seconds is None else dialect.config,
                 seconds=seconds,
                 secrets=(secret,),
                 rules=AddressRules.allow_everything(),
@@ -55,7 +57,7 @@ def named(dialect: Dialect, addresses: Sequence[str]) -> Make:
             yield Case(
                 url=dialect.url(secret, NAME, port),
                 address=f"{NAME}:{port}",
-                config=dialect.config,
+                config=dialect.patient,
                 secrets=(secret,),
                 rules=AddressRules.allow_everything(),
                 resolver=Resolver(nameserver.resolver()),
@@ -81,8 +83,7 @@ def no_free_port(dialect: Dialect) -> Make:
             yield Case(
                 url=dialect.url(secret, server.host, server.port),
                 address=f"{server.host}:{server.port}",
-                config=dialect.config,
-                seconds=0.1,
+                config=dialect.patient,
                 secrets=(secret,),
             )
 
@@ -109,9 +110,9 @@ def _makers(dialect: Dialect) -> Mapping[str, Make]:
     at_its_time = dialect.connect_seconds
     return {
         "packets are swallowed": towards(dialect, SWALLOWED, seconds=at_its_time),
-        "no route": towards(dialect, NO_ROUTE, seconds=0.1),
+        "no route": towards(dialect, NO_ROUTE),
         "one family without route, nothing listens": named(dialect, (NO_IPV6, "127.0.0.1")),
-        "our network is down": towards(dialect, NO_ROUTE, seconds=0.1, is_cut_off=True),
+        "our network is down": towards(dialect, NO_ROUTE, is_cut_off=True),
         "no free port": no_free_port(dialect),
     }
 

@@ -52,7 +52,7 @@ def at(
             yield Case(
                 url=dialect.url(secret, server.host, server.port, tls=tls),
                 address=f"{server.host}:{server.port}",
-                config=dialect.config,
+                config=dialect.patient if seconds is None else dialect.config,
                 seconds=seconds,
                 secrets=(secret,),
             )
@@ -66,7 +66,9 @@ def talking(dialect: Dialect, conversation: Conversation, *, in_time: bool = Fal
     return at(dialect, lambda: MisbehavingServer(conversation), seconds=seconds)
 
 
-def before_a_real_one(dialect: Dialect, heard: int, then: Conversation) -> Make:
+def before_a_real_one(
+    dialect: Dialect, heard: int, then: Conversation, *, in_time: bool = False
+) -> Make:
     """Make a row's case of a real server that goes wrong after hearing so many messages."""
 
     @asynccontextmanager
@@ -77,7 +79,7 @@ def before_a_real_one(dialect: Dialect, heard: int, then: Conversation) -> Make:
             yield Case(
                 url=template.format(secret=secret, place=place),
                 address=place,
-                config=dialect.config,
+                config=dialect.config if in_time else dialect.patient,
                 secrets=(secret,),
             )
 
@@ -95,7 +97,7 @@ def tls_only(dialect: Dialect) -> Make:
             yield Case(
                 url=dialect.url(secret, server.host, server.port),
                 address=f"{server.host}:{server.port}",
-                config=dialect.config,
+                config=dialect.patient,
                 secrets=(secret,),
             )
 
@@ -129,7 +131,6 @@ def nothing_listens(dialect: Dialect) -> Make:
             url=dialect.url(secret, "127.0.0.1", port),
             address=f"127.0.0.1:{port}",
             config=dialect.config,
-            seconds=0.1,
             secrets=(secret,),
         )
         release_port(port)
@@ -159,7 +160,9 @@ def makers(dialect: Dialect) -> dict[str, Make]:
             dialect, dialect.heard_before_sign_in, hang_up
         ),
         "closes during ping": before_a_real_one(dialect, dialect.heard_before_ping, hang_up),
-        "never answers the ping": before_a_real_one(dialect, dialect.heard_before_ping, mute),
+        "never answers the ping": before_a_real_one(
+            dialect, dialect.heard_before_ping, mute, in_time=True
+        ),
         "clear text reached with TLS": at(
             dialect, lambda: MisbehavingServer(answering(dialect.welcome)), tls=True
         ),

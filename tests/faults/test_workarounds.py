@@ -13,7 +13,7 @@ from tests.faults.cell import run
 from tests.faults.matrix import Way
 from tests.faults.stage import Stage
 from tests.faults.table import ROWS
-from worker import errors, network
+from worker import dialing, errors
 from worker.network import make_context
 from worker.probes.drivers import postgresql as asyncpg_probe
 from worker.probes.drivers import redis as redis_py_probe
@@ -44,11 +44,11 @@ def trust_our_resolver(patch: pytest.MonkeyPatch) -> None:
 
 
 def take_several_faults_as_they_come(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(network, "_weightiest", lambda error: error)
+    patch.setattr(dialing, "_weightiest", lambda error: error)
 
 
 def wait_for_the_first_family(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(network, "STAGGER_SECONDS", 60.0)
+    patch.setattr(dialing, "STAGGER_SECONDS", 60.0)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -249,22 +250,29 @@ async def test_what_stays_unannounced_for_30_s_any_worker_takes_once_and_again_l
     assert await unannounced(worker, 30) == []
 
 
-async def test_the_snapshot_shows_the_active_fleet_unless_it_is_too_large(
-    owner: Any, add: Add, claim: Rows, record: Rows, due: Due, *, worker: Any
+async def test_the_snapshot_shows_the_active_fleet_and_the_counts_go_through_all_of_it(
+    add: Add, claim: Rows, record: Rows, due: Due, *, worker: Any
 ) -> None:
     checked, late = await add(), await add()
     await add(status="inactive")
     await due(late, 100)
     await record(*[row for row in await claim() if row["id"] == checked])
     await due(late, 100)
-    whole = await worker.fetch("select * from platform.database_health_snapshot(2)")
+    whole = await worker.fetch("select * from platform.database_health_snapshot()")
     assert {row["database_id"]: (row["status"], row["reason"]) for row in whole} == {
         checked: ("healthy", "ok"),
         late: ("unknown", None),
     }
-    assert await worker.fetch("select * from platform.database_health_snapshot(1)") == []
-    counts = await worker.fetch("select * from platform.database_health_counts()")
-    assert {tuple(row) for row in counts} == {("redis", "healthy", 1), ("redis", "unknown", 1)}
+    larger = "select platform.has_more_databases_than($1)"
+    assert [await worker.fetchval(larger, number) for number in (1, 2)] == [True, False]
+    counts: Counter[tuple[str, str | None]] = Counter()
+    after = None
+    while slice_ := await worker.fetch(
+        "select * from platform.count_slice_of_databases($1, 2)", after
+    ):
+        after = slice_[0]["last_id"]
+        counts.update({(row["engine"], row["status"]): row["databases"] for row in slice_})
+    assert counts == {("redis", "healthy"): 1, ("redis", "unknown"): 1, ("redis", None): 1}
     overdue = "select platform.count_overdue_databases($1)"
     assert await worker.fetchval(overdue, timedelta(seconds=90)) == 1
     assert await worker.fetchval(overdue, timedelta(seconds=110)) == 0

@@ -1,60 +1,70 @@
-"""The metrics show the newest known state, whichever replica knows it."""
+"""The newest state of every database, wherever it comes from."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from testbed.fakes import make_result, make_row
+from tests.unit.nouns import identity, result
 from worker.fleet import Fleet
-from worker.model import CheckResult, DatabaseState, Lease, Reason, Status
-
-HOUR_SECONDS = 3600.0
+from worker.model import DatabaseState, Identity, Reason, Status
 
 
-def laid(fleet: Fleet, reason: Reason, ahead: float = 0.0) -> tuple[CheckResult, float]:
-    """Lay a result that is so many seconds ahead, and return the registry's time."""
-    result = make_result(make_row(), reason)
-    lease: Lease = result.lease
-    fleet.lay(replace(result, finished=result.finished + ahead))
-    return result, lease.registry_time(result.finished)
+def state(who: Identity, status: Status, checked_at: float) -> DatabaseState:
+    return DatabaseState(who, status, None, None, checked_at)
 
 
-def theirs(result: CheckResult, status: Status, at: float) -> DatabaseState:
-    return DatabaseState(result.identity, status, Reason.OK, None, at)
+def statuses(fleet: Fleet) -> set[Status]:
+    return {each.status for each in fleet.states().values()}
 
 
-def test_a_result_that_is_newer_than_the_snapshot_stays() -> None:
-    fleet = Fleet()
-    result, now = laid(fleet, Reason.REFUSED)
-    fleet.replace([theirs(result, Status.HEALTHY, now - 10)], now + 1)
-    (state,) = fleet.states().values()
-    assert state.status is Status.UNHEALTHY
+def test_a_newer_result_lies_over_the_snapshot_and_a_newer_snapshot_over_the_result() -> None:
+    fleet, made = Fleet(), result(Reason.REFUSED)
+    at = made.lease.registry_time(made.finished)
+    fleet.lay(made)
+    fleet.replace([state(made.identity, Status.HEALTHY, at - 10)], at + 1)
+    assert statuses(fleet) == {Status.UNHEALTHY}
+    fleet.replace([state(made.identity, Status.HEALTHY, at + 10)], at + 11)
+    assert statuses(fleet) == {Status.HEALTHY}
 
 
-def test_a_snapshot_that_is_newer_than_the_result_takes_its_place() -> None:
-    fleet = Fleet()
-    result, now = laid(fleet, Reason.REFUSED)
-    fleet.replace([theirs(result, Status.HEALTHY, now + 1)], now + 2)
-    (state,) = fleet.states().values()
-    assert state.status is Status.HEALTHY
+def test_a_row_that_the_snapshot_no_longer_holds_is_gone() -> None:
+    fleet, made = Fleet(), result()
+    at = made.lease.registry_time(made.finished)
+    fleet.lay(made)
+    fleet.replace([], at - 1)
+    assert len(fleet.states()) == 1
+    fleet.replace([], at + 1)
+    assert not fleet.states()
+
+
+def test_our_own_trouble_leaves_the_last_state() -> None:
+    fleet, made = Fleet(), result()
+    fleet.lay(made)
+    fleet.lay(replace(made, reason=Reason.INTERNAL, status=None))
+    assert statuses(fleet) == {Status.HEALTHY}
+
+
+def test_a_database_that_is_forgotten_shows_no_more() -> None:
+    fleet, made = Fleet(), result()
+    fleet.lay(made)
+    fleet.forget(made.identity)
+    fleet.forget(identity())
+    assert not fleet.states()
+
+
+def test_a_fleet_that_is_too_large_shows_nothing_until_the_next_snapshot() -> None:
+    fleet, made = Fleet(), result()
+    fleet.lay(made)
+    fleet.close()
+    fleet.lay(made)
+    assert not fleet.states()
+    fleet.replace([state(made.identity, Status.HEALTHY, 1)], 1)
+    assert len(fleet.states()) == 1
 
 
 def test_a_result_from_before_the_registrys_clock_was_set_back_hides_no_newer_one() -> None:
-    fleet = Fleet()
-    result, now = laid(fleet, Reason.REFUSED, ahead=HOUR_SECONDS)
-    fleet.replace([theirs(result, Status.HEALTHY, now + 1)], now + 2)
-    (state,) = fleet.states().values()
-    assert state.status is Status.HEALTHY
-
-
-def test_a_database_that_is_gone_from_the_snapshot_is_gone() -> None:
-    fleet = Fleet()
-    _, now = laid(fleet, Reason.OK)
-    fleet.replace([], now + 1)
-    assert fleet.states() == {}
-
-
-def test_trouble_of_ours_leaves_the_last_state() -> None:
-    fleet = Fleet()
-    laid(fleet, Reason.INTERNAL)
-    assert fleet.states() == {}
+    fleet, made = Fleet(), result(Reason.REFUSED)
+    at = made.lease.registry_time(made.finished)
+    fleet.lay(replace(made, finished=made.finished + 3600))
+    fleet.replace([state(made.identity, Status.HEALTHY, at + 1)], at + 2)
+    assert statuses(fleet) == {Status.HEALTHY}

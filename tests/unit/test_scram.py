@@ -11,7 +11,7 @@ import pytest
 
 from worker.errors import ProbeError
 from worker.model import Reason
-from worker.scram import MAX_ITERATIONS, SaltedPasswords, ScramClient, prepare
+from worker.scram import MAX_ITERATIONS, Keys, SaltedPasswords, ScramClient, prepare
 
 SHA_256 = "SCRAM-SHA-256"
 SERVER_NONCE = "rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
@@ -199,6 +199,10 @@ async def test_dear_derivations_do_not_delay_cheap_ones(store: SaltedPasswords) 
         task.cancel()
     await asyncio.gather(*dear, return_exceptions=True)
     assert store.stored < 5
+
+
+def test_derived_keys_show_nothing() -> None:
+    assert f"{Keys(b'client', b'server')!r} {Keys(b'client', b'server')}" == "Keys() Keys()"
 
 
 def test_neither_client_nor_store_shows_a_secret(store: SaltedPasswords) -> None:

@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from worker.connection import quoted
 from worker.errors import ProbeError
 from worker.model import Answer, Reason
 from worker.network import Stopwatch
 from worker.plan import Host
 from worker.probes.mongodb_plan import MongoDBPlan, unusable
+from worker.scrubbing import quoted
 
 MAX_HOSTS = 10
 """Hosts asked in one attempt, whatever the servers name."""

@@ -16,9 +16,9 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 
 from worker import __version__
-from worker.connection import quoted
 from worker.errors import ProbeError, Reading
 from worker.model import Reason
+from worker.scrubbing import quoted
 
 Document = Mapping[str, Any]
 

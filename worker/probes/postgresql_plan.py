@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from worker.connection import ConnectionString, secret_forms
+from worker.connection import ConnectionString
 from worker.errors import ProbeError
 from worker.model import Reason
 from worker.plan import MAX_MILLISECONDS, Host, Plan, RowModel, Tls, TlsRules, parse_config
+from worker.scrubbing import secret_forms
 
 APPLICATION_NAME = "database-health-worker"
 DEFAULT_PORT = 5432

@@ -10,12 +10,12 @@ import re
 from collections.abc import Mapping
 from struct import Struct
 
-from worker.connection import quoted
 from worker.errors import ProbeError, Reading
 from worker.model import Phase, Reason
 from worker.network import MAX_REPLY, Connection, Stopwatch
 from worker.plan import Host, TlsRules
 from worker.scram import SaltedPasswords, ScramClient
+from worker.scrubbing import quoted
 
 MAX_MESSAGES = 200
 """Messages in answer to one of ours; a start-up brings about 20."""

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from worker.connection import ConnectionString, quoted
+from worker.connection import ConnectionString
 from worker.errors import ProbeError, Reading
 from worker.model import Answer, Engine, Phase, Reason
 from worker.network import Connection, Network, Stopwatch
 from worker.plan import MAX_MILLISECONDS, Host, Plan, RowModel, Tls, TlsRules, parse_config
 from worker.probes.strangers import recognize
+from worker.scrubbing import quoted
 
 DEFAULT_PORT = 6379
 MAX_INDEX = 2**31 - 1

@@ -24,7 +24,10 @@ from worker.probes.drivers.mongodb_errors import RULES, read_topology
 from worker.probes.mongodb_plan import MongoDBPlan, make_plan, unusable
 from worker.probes.mongodb_wire import AUTHENTICATION_FAILED
 
-CLOSE_SECONDS = 0.5
+CLOSE_SECONDS = 1.5
+"""After which a goodbye is broken off: during a TLS connect on uvloop one hung for 60 s."""
+GOODBYE_SECONDS = 0.5
+"""How long a check waits for a goodbye, which may take the server's whole time to answer."""
 MOTOR_THREADS = 200
 """As many as the worker's default slots: each call of motor's holds one until it ends."""
 
@@ -141,13 +144,13 @@ class MongoDBDriverProbe:
         try:
             yield client
         finally:
-            # During a TLS connect on uvloop close() hung for 60 s; nor may waiting for it cost a
-            # plan with short times its answer.
             closing = asyncio.ensure_future(self._library.close(client))
             self._closing.add(closing)
             closing.add_done_callback(self._closed)
-            await asyncio.wait({closing}, timeout=min(CLOSE_SECONDS, plan.command_timeout / 2))
-            closing.cancel()
+            asyncio.get_running_loop().call_later(CLOSE_SECONDS, closing.cancel)
+            # A plan with short times must not lose its answer by waiting.
+            patience = min(GOODBYE_SECONDS, plan.command_timeout / 2)
+            await asyncio.wait({closing}, timeout=patience)
 
     def _closed(self, closing: asyncio.Future[None]) -> None:
         self._closing.discard(closing)

@@ -1,0 +1,51 @@
+"""The closed lists of the contract."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.unit.nouns import identity, result, row
+from worker.model import Lease, Reason, Status
+
+UNKNOWN = {Reason.MISCONFIGURED, Reason.UNDECRYPTABLE, Reason.BLOCKED}
+
+
+def test_every_reason_means_the_status_of_the_contract() -> None:
+    expected = {reason: Status.UNHEALTHY for reason in Reason}  # noqa: C420 -- mypy does not see an enum's members in dict.fromkeys
+    expected |= dict.fromkeys(UNKNOWN, Status.UNKNOWN)
+    expected |= {Reason.OK: Status.HEALTHY, Reason.SLOW: Status.DEGRADED}
+    del expected[Reason.INTERNAL]
+    assert {reason: reason.status for reason in Reason if reason.status} == expected
+    assert Reason.INTERNAL.status is None
+
+
+def test_authentication_is_never_retried_nor_is_what_blames_the_row() -> None:
+    assert {reason for reason in Reason if reason.is_retried} == {
+        *(Reason.TIMEOUT, Reason.DNS, Reason.REFUSED, Reason.UNREACHABLE, Reason.CLOSED),
+        *(Reason.NOT_READY, Reason.SATURATED),
+    }
+
+
+def test_slow_is_no_failure() -> None:
+    assert {reason for reason in Reason if not reason.is_failure} == {Reason.OK, Reason.SLOW}
+
+
+def test_the_registrys_time_goes_on_with_the_monotonic_clock() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    lease = Lease(1, now - timedelta(seconds=3), now, now, 100.0)
+    assert lease.registry_time(107.5) == now.timestamp() + 7.5
+
+
+@pytest.mark.parametrize(("early", "expected"), [(-2.0, 2.0), (2.0, 0.0)])
+def test_lateness_is_never_negative(early: float, expected: float) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    lease = Lease(1, now + timedelta(seconds=early), now, now, 100.0)
+    assert result(lease=lease, started=100.0).lateness == pytest.approx(expected)
+
+
+def test_nothing_that_holds_a_secret_shows_it() -> None:
+    made = row("redis://u:the-secret@h", {"key": "the-secret"})
+    assert "the-secret" not in f"{made!r} {made!s}"
+    assert "name" in repr(identity("name"))

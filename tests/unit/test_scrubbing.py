@@ -1,0 +1,183 @@
+"""No text shows a secret in any form."""
+
+from __future__ import annotations
+
+import base64
+import json
+from urllib.parse import quote, quote_plus, unquote
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from worker.scrubbing import (
+    MASK,
+    MAX_ERROR_CHARACTERS,
+    clean,
+    quoted,
+    scrub,
+    scrub_quotes,
+    secret_forms,
+    secrets_of,
+)
+
+promise = settings(derandomize=True, max_examples=150, deadline=None)
+
+HOSTILE = (
+    *("p@ss", "p:ss", "p/ss", "p%ss", "p#ss", "p?ss", "%41%42%43%44", "%%%%", "pa ss word"),
+    *(
+        'it\'s "so"',
+        "pässwörd",
+        "пароль",
+        "密码密码",
+        "🔑🔑🔑🔑",
+        "a\u00a0b\u2028c",
+        "\x01\x02\x03\x04",
+    ),
+    *("back\\slash", "p&q=r", "p+ss+word", "....", "password", "server", "(host)", "redis://u:p@h"),
+    *("x" * 4096, "@:/%#?" * 700, "pw…", '"""""', "***", "****"),
+)
+any_text = st.text(st.characters(exclude_categories=[], exclude_characters="\0"), max_size=40)
+"""Lone surrogates included."""
+passwords = st.one_of(
+    st.sampled_from(HOSTILE),
+    st.text(
+        st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=4, max_size=40
+    ),
+)
+written = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)
+
+
+def spellings(secret: str) -> set[str]:
+    """List forms of a secret, not by asking the code under test."""
+    plain = {secret, unquote(secret)}
+    plain |= {quote(secret, safe="", errors="surrogatepass")}
+    plain |= {quote_plus(secret, errors="surrogatepass"), quote(secret, errors="surrogatepass")}
+    octets = [text.encode(errors="surrogatepass") for text in plain]
+    forms = plain | {base64.b64encode(each).decode().rstrip("=") for each in octets}
+    forms |= {json.dumps(secret)[1:-1], repr(secret)[1:-1]}
+    return {form for form in forms if len(form) >= 4 and set(form) != {"*"}}
+
+
+def shown(text: str, secret: str) -> set[str]:
+    return {form for form in spellings(secret) if form in text}
+
+
+@promise
+@given(password=passwords, before=st.text(max_size=20), after=st.text(max_size=20))
+@example("password", "wrong ", " given")
+@example("pw…", "", "…")
+@example("a\u00a0b\u2028c", "", "")
+def test_scrub_leaves_no_form_of_a_secret(password: str, before: str, after: str) -> None:
+    forms = secret_forms(password)
+    for form in spellings(password):
+        assert not shown(scrub(f"{before}{form}{after}", forms), password)
+
+
+@promise
+@given(password=passwords, before=st.text(max_size=60), limit=st.integers(1, 80))
+@example("password" * 9, "the word is ", 20)
+@example("a\u00a0b\u2028c" * 5, "", 12)
+@example('quo"te quo"te', "x", 8)
+def test_a_quotation_shows_no_secret_and_no_beginning_of_one_that_was_cut(
+    password: str, before: str, limit: int
+) -> None:
+    ours = f"the server says {quoted(f'{before}{password}', limit)} (h:1)"
+    text = scrub_quotes(ours, secret_forms(password))
+    assert text.startswith('the server says "')
+    assert text.endswith('" (h:1)')
+    assert len(ours) <= len('the server says "" (h:1)') + limit + 1
+    said = text[len('the server says "') : -len('" (h:1)')]
+    assert not shown(said, password)
+    room = limit - len(before)
+    if "…" in said and 0 < room < len(password):
+        assert said.endswith(f"{MASK}…") or not said.endswith(f"{password[:room]}…")
+
+
+def test_our_own_words_stay_whatever_the_password_is() -> None:
+    text = 'wrong user name or password: the server says "password is wrong" (server:1)'
+    expected = 'wrong user name or password: the server says "*** is wrong" (server:1)'
+    assert scrub_quotes(text, secret_forms("password")) == expected
+
+
+@pytest.mark.parametrize("password", ["a", "no", "abc", "%41", "é"])
+def test_beside_a_short_secret_nothing_of_the_strangers_words_is_shown(password: str) -> None:
+    text = scrub_quotes(f'the server says "no {password} abc" (h:1)', secret_forms(password))
+    assert text == 'the server says "***" (h:1)'
+
+
+@pytest.mark.parametrize("password", ["pass\u00a0word", 'pass"word', "pass\x01word\x02"])
+def test_a_secret_is_found_as_the_quotation_shows_it(password: str) -> None:
+    text = scrub_quotes(f"it says {quoted(f'no {password}!', 80)}", secret_forms(password))
+    assert text == f'it says "no {MASK}!"'
+
+
+def test_a_part_of_a_secret_that_somebody_cut_for_us_is_masked() -> None:
+    text = scrub("it begins hunter2-or and ends or-hunter3", secret_forms("hunter2-or-hunter3"))
+    assert text == "it begins *** and ends ***"
+
+
+def test_an_option_is_a_secret_as_a_whole() -> None:
+    assert "ab:cd" not in scrub("broke on ab:cd!", secrets_of("redis://host/?password=ab:cd"))
+
+
+def test_an_empty_password_hides_nothing() -> None:
+    assert secret_forms("") == ()
+    assert scrub('"words"', secret_forms("")) == '"words"'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "redis://user:hunter2@host/0",
+        "redis://:hun@ter2@host",
+        "failed: postgresql://u:hunter2@h/db, again",
+        "mongodb://h/?x=1&password=hunter2&y=2",
+        "postgresql://h/db?password=hunter2",
+    ],
+)
+def test_whatever_looks_like_a_url_loses_its_secrets_though_nobody_named_them(text: str) -> None:
+    assert "ter2" not in scrub(text)
+    assert MASK in scrub(text)
+
+
+def test_a_text_without_secrets_stays_as_it_is() -> None:
+    text = "the registry at db.example:5432 cannot be used (https://example.com/docs), see a@b"
+    assert scrub(text) == text
+
+
+@promise
+@given(password=passwords, value=passwords)
+def test_every_part_of_a_connection_string_that_breaks_our_code_is_a_secret(
+    password: str, value: str
+) -> None:
+    for text in (
+        f"redis://user:{password}@host/0?password={value}",
+        f"redis://user:{quote(password, safe='')}@host/0?password={quote(value, safe='')}",
+    ):
+        secrets = secrets_of(text)
+        for part in (text, password, value):
+            if not set(part) & set("@:/?#&=,; \t\n\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\u00a0\u2028"):
+                assert not shown(scrub(f"broke on {part}!", secrets), part)
+    for text in ("see the wiki: bob has hunter2", f"redis://{password}"):
+        assert "hunter2" not in scrub(text, secrets_of(text))
+
+
+@promise
+@given(text=any_text)
+@example("a\0b\x7f\x1b[31m\udc80\u202e")
+@example("x" * 100_000)
+def test_clean_makes_one_short_printable_line_that_postgresql_takes(text: str) -> None:
+    made = clean(text)
+    assert made.isprintable()
+    assert len(made) <= MAX_ERROR_CHARACTERS
+    made.encode()
+    assert clean(made) == made
+
+
+@promise
+@given(secret=any_text)
+def test_forms_can_be_made_of_anything(secret: str) -> None:
+    forms = secret_forms(secret)
+    assert bool(forms) == bool(secret)
+    secrets_of(secret)
