@@ -16,7 +16,7 @@ from chaos.callers import callers
 from chaos.clocks import jump
 from chaos.crowd import Scale, crowd, endless
 from chaos.endurance import endurance
-from chaos.finding import Finding, print_table
+from chaos.finding import Finding, markdown, print_table
 from chaos.outages import outage, stuck
 from chaos.strikes import strike
 from testbed.outage import WAYS
@@ -51,6 +51,12 @@ def run(scenario: Scenario) -> Finding:
         return asyncio.run(scenario(Path(folder)))
 
 
+def _latest() -> list[Finding]:
+    """Read what each name found when it was run last."""
+    paths = [BUILD / f"chaos-{name}.json" for name in SCENARIOS]
+    return [Finding(**each) for p in paths if p.exists() for each in json.loads(p.read_text())]
+
+
 def main(names: Sequence[str]) -> int:
     """Run what is named, else everything; write the findings as JSON, too."""
     findings: list[Finding] = []
@@ -62,7 +68,9 @@ def main(names: Sequence[str]) -> int:
         findings += found
         BUILD.mkdir(exist_ok=True)
         (BUILD / f"chaos-{name}.json").write_text(json.dumps([asdict(f) for f in found], indent=2))
-    print_table(findings)
+    if len(names) != 1:
+        print_table(findings)
+    (BUILD / "chaos.md").write_text(markdown(_latest()))
     return int(any(finding.lost for finding in findings))
 
 

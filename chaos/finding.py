@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table
 
+HEADINGS = ("fault", "times (seconds unless they say otherwise)", "what was lost")
+_WHOLE = 100.0
+"""From here on, no digit behind the point is worth its room."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -43,8 +47,22 @@ def percentile(values: Iterable[float], percent: int) -> float:
 
 def print_table(findings: Sequence[Finding]) -> None:
     """Print one line a fault."""
-    table = Table("fault", "times", "what was lost")
+    table = Table(*HEADINGS)
     for finding in findings:
-        times = ", ".join(f"{name} {value:.4g}" for name, value in finding.figures.items())
-        table.add_row(finding.fault, times, "; ".join(finding.lost) or "nothing")
+        table.add_row(*_cells(finding))
     Console(width=160).print(table)
+
+
+def markdown(findings: Sequence[Finding]) -> str:
+    """Write the table for docs/reliability.md."""
+    rows = [HEADINGS, ("---",) * len(HEADINGS), *map(_cells, findings)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _cells(finding: Finding) -> Sequence[str]:
+    times = ", ".join(f"{name} {_short(value)}" for name, value in finding.figures.items())
+    return finding.fault, times, "; ".join(finding.lost) or "nothing"
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= _WHOLE else f"{value:.3g}"
