@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from chaos.finding import Finding, Losses
-from chaos.ground import ONE_ATTEMPT, Rows, fill
+from chaos.ground import ONE_ATTEMPT, START_SECONDS, Rows, fill, reached
 from testbed.counting_worker import CountingWorker
 from testbed.misbehaving import MisbehavingServer, babbling, hang_up, mute, reset, saying
 from testbed.mongodb import MongoDBOptions, MongoDBServer
@@ -126,8 +126,11 @@ async def _until(worker: CountingWorker, checks: int) -> None:
 async def _at_rest(worker: CountingWorker, registry: RegistryServer) -> Footprint:
     """Let the fleet sleep, so that running checks do not count; wake it again."""
     registry.execute("update platform.databases set status = 'inactive'")
-    while _IDLE not in await asyncio.to_thread(worker.page, "/metrics"):
-        await asyncio.sleep(0.5)
+
+    async def is_idle() -> bool:
+        return _IDLE in await asyncio.to_thread(worker.page, "/metrics")
+
+    await reached(is_idle, START_SECONDS)
     footprint = await _footprint(worker)
     registry.execute("update platform.databases set status = 'active'")
     return footprint
