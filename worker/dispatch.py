@@ -119,19 +119,26 @@ class Dispatcher:
             await self._outbox.flush()
             self._is_cut_off = False
         self._outbox.forget_due()
-        await self._claim()
+        if not self._claiming.locked():  # a refill is at it: waiting for it is no silence
+            await self._claim()
 
     async def _claim(self) -> None:
         async with self._claiming:
-            while not self._is_draining and (free := self._slots - len(self._running)):
+            free = self._slots - len(self._running)
+            while not self._is_draining and free > 0:
                 rows = await self._registry.claim(free, self._slow_room())
-                self._take(rows)
+                await self._registry.give_back(self._take(rows))
                 self._is_hungry = len(rows) >= free
-                if not self._is_hungry:
+                free = self._slots - len(self._running)
+                if not self._is_hungry or free * 4 < self._slots:
                     return
 
-    def _take(self, rows: Iterable[RawRow]) -> None:
-        """Start what was claimed; a row that is being checked only gets its new lease."""
+    def _take(self, rows: Iterable[RawRow]) -> dict[UUID, Lease]:
+        """Start what was claimed, and return the leases that there is no slot for any more.
+
+        A row that is being checked only gets its new lease.
+        """
+        surplus: dict[UUID, Lease] = {}
         running = {row.identity.database_id: task for task, row in self._running.items()}
         for row in rows:
             task = running.get(row.identity.database_id)
@@ -139,8 +146,11 @@ class Dispatcher:
                 self._cut[row.identity.database_id] = row.lease
             elif task and self._running[task].lease.revision == row.lease.revision:
                 self._renewed[task] = row.lease
+            elif len(self._running) >= self._slots:  # what is remembered started meanwhile
+                surplus[row.identity.database_id] = row.lease
             else:
                 self._start(row)
+        return surplus
 
     async def _await_claim(self) -> None:
         """Wait for a claim on its way: what it leases has to be given back."""

@@ -190,3 +190,40 @@ async def test_too_few_slots_are_said_at_most_once_a_minute(bench: Bench) -> Non
         bench.dispatcher.note_overdue(5)
     (line,) = bench.log.of(Event.CAPACITY_SHORT)
     assert (line.level, line.facts["overdue"]) == ("warn", 5)
+
+
+async def test_a_claim_that_comes_back_late_never_takes_more_slots_than_there_are() -> None:
+    bench = Bench(slots=2)
+    known = [make_row(), make_row()]
+    bench.registry.due = list(known)
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.checker.checked) == 2)
+    await asyncio.sleep(0)
+    bench.checker.gate.clear()
+    bench.registry.silence = silence = asyncio.Event()
+    await bench.dispatcher.tick()
+    for row in known:
+        bench.outbox.postpone(row)
+    await bench.dispatcher.tick()
+    late = [make_row(), make_row()]
+    bench.registry.due = list(late)
+    silence.set()
+    await bench.dispatcher.tick()
+    await bench.dispatcher.tick()
+    assert len(bench.dispatcher._running) == 2
+    assert {row.identity for row in bench.checker.checked} == {row.identity for row in known}
+
+
+async def test_a_row_that_there_is_no_slot_for_any_more_is_given_back() -> None:
+    class Slow(FakeRegistry):
+        async def claim(self, slots: int, slow_slots: int) -> Sequence[RawRow]:
+            rows = await super().claim(slots, slow_slots)
+            narrow.dispatcher._start(make_row(due_in=60))
+            return rows
+
+    narrow = Bench(slots=1, registry=Slow())
+    row = make_row()
+    narrow.registry.due = [row]
+    await narrow.dispatcher.tick()
+    assert narrow.registry.given_back == {row.identity.database_id: row.lease}
+    await narrow.dispatcher.drain(grace=0)
