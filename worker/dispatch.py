@@ -101,7 +101,9 @@ class Dispatcher:
     async def _has_talked(self) -> bool:
         """Go on with the conversation for a while; tell whether it came to a good end."""
         patience = CUT_OFF_PATIENCE_SECONDS if self._is_cut_off else PATIENCE_SECONDS
-        self._talk = self._talk or asyncio.create_task(self._converse(), name="converse")
+        if self._talk is None:
+            self._talk = asyncio.create_task(self._converse(), name="converse")
+            self._talk.add_done_callback(_let_go)
         await asyncio.wait({self._talk}, timeout=patience)
         if not self._talk.done():
             return False
@@ -205,3 +207,9 @@ class Dispatcher:
 
 def _is_slow(row: RawRow) -> bool:
     return row.last_reason is not None and row.last_reason.is_slow_to_find
+
+
+def _let_go(talk: asyncio.Task[None]) -> None:
+    """Take a fault that no tick waits for any more: the worker has ended."""
+    if not talk.cancelled():
+        talk.exception()
