@@ -6,16 +6,11 @@ import asyncio
 from contextlib import suppress
 
 from worker.errors import ProbeError
-from worker.model import Phase, Reason
+from worker.model import Engine, Phase, Reason
 from worker.network import Network, Stopwatch
 from worker.plan import Host, TlsRules
 from worker.probes.mongodb_wire import CommandError, Conversation
-
-PATIENCE = 0.5
-"""Seconds for the second look: who knows what to say says it at once."""
-
-_SSL_REQUEST = b"\0\0\0\x08\x04\xd2\x16\x2f"
-"""PostgreSQL's first message, which it answers by a letter; MongoDB waits for more of it."""
+from worker.probes.strangers import PATIENCE, understands
 
 
 async def recognize(
@@ -32,7 +27,9 @@ async def recognize(
                 return await _speaks_in_clear(network, host)
             if tls is not None:
                 return await _wants_a_certificate(network, host, tls)
-            return await _is_postgresql(network, host)
+            if await understands(network, host, Engine.POSTGRESQL):
+                return ProbeError(Reason.PROTOCOL, "PostgreSQL answers there, no MongoDB")
+            return None
     except (ProbeError, TimeoutError):
         return None
 
@@ -53,12 +50,4 @@ async def _wants_a_certificate(network: Network, host: Host, tls: TlsRules) -> P
             if fault.reason is Reason.CLOSED:
                 text = "the server hangs up after the TLS handshake: it demands a certificate of us"
                 return ProbeError(Reason.TLS, text)
-    return None
-
-
-async def _is_postgresql(network: Network, host: Host) -> ProbeError | None:
-    async with network.connect(host, None, Stopwatch()) as connection:
-        connection.write(_SSL_REQUEST)
-        if await connection.read_exactly(1) in {b"S", b"N"}:
-            return ProbeError(Reason.PROTOCOL, "PostgreSQL answers there, no MongoDB")
     return None

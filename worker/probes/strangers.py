@@ -47,14 +47,16 @@ async def recognize(
     if fault.reason is not Reason.CLOSED or was_heard:
         return fault
     others = [engine for engine in _GREETINGS if engine is not but]
-    heard = await asyncio.gather(*(_understands(network, host, _GREETINGS[e]) for e in others))
+    heard = await asyncio.gather(*(understands(network, host, engine) for engine in others))
     for engine, is_it in zip(others, heard, strict=True):
         if is_it:
             return ProbeError(Reason.PROTOCOL, f"{_NAMES[engine]} answers there")
     return fault
 
 
-async def _understands(network: Network, host: Host, greeting: _Greeting) -> bool:
+async def understands(network: Network, host: Host, engine: Engine) -> bool:
+    """Greet a server in clear text as an engine is greeted; tell whether it answers as one."""
+    greeting = _GREETINGS[engine]
     try:
         async with (
             asyncio.timeout(PATIENCE),
