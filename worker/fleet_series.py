@@ -1,31 +1,33 @@
-"""The per-database series as text, in a sixth of the time that prometheus-client needs."""
+"""The per-database series as text, in a fraction of the time that prometheus-client needs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 
 from worker.model import DatabaseState, Identity, Status
 
-Reading = Callable[[DatabaseState], float | None]
+Reading = Callable[[DatabaseState], str | None]
+MAX_LABELS = 20_000
+"""Identities whose labels are kept from page to page, about 400 bytes each."""
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+_UP = {Status.HEALTHY: "1.0", Status.DEGRADED: "1.0", Status.UNHEALTHY: "0.0"}
 
 
-def _up(state: DatabaseState) -> float | None:
-    if state.status is Status.UNKNOWN:
-        return None
-    return float(state.status is not Status.UNHEALTHY)
+def _up(state: DatabaseState) -> str | None:
+    return _UP.get(state.status)
 
 
-def _unknown(state: DatabaseState) -> float | None:
-    return float(state.status is Status.UNKNOWN)
+def _unknown(state: DatabaseState) -> str | None:
+    return "1.0" if state.status is Status.UNKNOWN else "0.0"
 
 
-def _latency(state: DatabaseState) -> float | None:
-    return state.latency
+def _latency(state: DatabaseState) -> str | None:
+    return None if state.latency is None else repr(state.latency)
 
 
-def _checked_at(state: DatabaseState) -> float | None:
-    return state.checked_at
+def _checked_at(state: DatabaseState) -> str | None:
+    return None if state.checked_at is None else repr(state.checked_at)
 
 
 DATABASE_SERIES: Mapping[str, tuple[str, Reading]] = {
@@ -44,6 +46,7 @@ def render(states: Iterable[DatabaseState]) -> bytes:
     )
 
 
+@lru_cache(maxsize=MAX_LABELS)
 def _labels(identity: Identity) -> str:
     return (
         f'database_id="{identity.database_id}",engine="{identity.engine.translate(_ESCAPES)}",'
@@ -54,9 +57,9 @@ def _labels(identity: Identity) -> str:
 def _family(
     name: str, text: str, read: Reading, labelled: Iterable[tuple[str, DatabaseState]]
 ) -> bytes:
-    lines = (
-        f"{name}{{{labels}}} {value!r}\n"
+    lines = [
+        f"{name}{{{labels}}} {value}\n"
         for labels, state in labelled
         if (value := read(state)) is not None
-    )
+    ]
     return f"# HELP {name} {text}\n# TYPE {name} gauge\n{''.join(lines)}".encode()
