@@ -5,27 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from worker.census import Census, Group
 from worker.errors import BadResultsError
-from worker.model import (
-    Change,
-    CheckResult,
-    DatabaseState,
-    Identity,
-    Lease,
-    RawRow,
-    Reason,
-    Status,
-)
+from worker.model import Change, CheckResult, DatabaseState, Lease, RawRow
 from worker.ports import Recorded
 from worker.registry_connection import RegistryConnection
+from worker.registry_rows import (
+    count_states,
+    read_change,
+    read_recorded,
+    read_row,
+    read_state,
+    write_result,
+)
 
 TEND_BATCH = 500
 STATES_AT_ONCE = 500
@@ -124,11 +121,11 @@ class Registry:
         rows = await self._connection.fetch(
             "record",
             "select * from platform.record_database_health($1)",
-            json.dumps([_result(result) for result in results]),
+            json.dumps([write_result(result) for result in results]),
             on_bad_data=BadResultsError,
         )
         by_id = {result.identity.database_id: result for result in results}
-        return [_recorded(row, by_id[row["database_id"]]) for row in rows]
+        return [read_recorded(row, by_id[row["database_id"]]) for row in rows]
 
     async def give_back(self, leases: Mapping[UUID, Lease]) -> None:
         """Make rows due again whose check was cut."""
@@ -154,17 +151,7 @@ class Registry:
             ANNOUNCE_AFTER,
             CHANGES_BATCH,
         )
-        return [
-            Change(
-                change_id=row["change_id"],
-                identity=_identity(row, row["database_id"]),
-                previous=Status(row["previous"]),
-                status=Status(row["status"]),
-                reason=Reason(row["reason"]),
-                error=row["error"],
-            )
-            for row in rows
-        ]
+        return [read_change(row) for row in rows]
 
     async def mark_announced(self, change_ids: Sequence[int]) -> None:
         """Note that these changes are in the log."""
@@ -189,7 +176,7 @@ class Registry:
         states = None if facts["is_large"] else await self._states()
         return Snapshot(
             states=states,
-            counts=await self._count_on() if states is None else _count(states),
+            counts=await self._count_on() if states is None else count_states(states),
             overdue=facts["overdue"],
             taken_at=facts["registry_now"].timestamp(),
         )
@@ -200,7 +187,7 @@ class Registry:
         )
         states: list[DatabaseState] = []
         for start in range(0, len(rows), STATES_AT_ONCE):
-            states += map(_state, rows[start : start + STATES_AT_ONCE])
+            states += map(read_state, rows[start : start + STATES_AT_ONCE])
             await asyncio.sleep(0)
         return states
 
@@ -223,73 +210,4 @@ class Registry:
     async def _rows(self, operation: str, statement: str, *arguments: object) -> list[RawRow]:
         asked = time.monotonic()
         rows = await self._connection.fetch(operation, statement, *arguments)
-        return [_raw_row(row, asked) for row in rows]
-
-
-def _identity(row: Mapping[str, Any], database_id: UUID) -> Identity:
-    return Identity(database_id, row["project_id"], row["name"], row["engine"])
-
-
-def _raw_row(row: Mapping[str, Any], asked: float) -> RawRow:
-    lease = Lease(row["revision"], row["slot"], row["leased_until"], row["claimed_at"], asked)
-    return RawRow(
-        identity=_identity(row, row["id"]),
-        connection_string=row["connection_string"],
-        is_decrypted=row["is_decrypted"],
-        config=row["config"],
-        ssl_enabled=row["ssl_enabled"],
-        lease=lease,
-        status=Status(row["status"]),
-        last_reason=row["last_reason"] and Reason(row["last_reason"]),
-    )
-
-
-def _result(result: CheckResult) -> dict[str, object]:
-    lease = result.lease
-    return {
-        "database_id": str(result.identity.database_id),
-        "revision": lease.revision,
-        "slot": lease.slot.isoformat(),
-        "leased_until": lease.leased_until.isoformat(),
-        "started_at": _registry_time(lease, result.started),
-        "checked_at": _registry_time(lease, result.finished),
-        "status": result.status,
-        "reason": result.reason,
-        "error": result.error,
-        "latency_seconds": result.latency,
-        "interval_seconds": result.interval,
-    }
-
-
-def _registry_time(lease: Lease, monotonic: float) -> str:
-    return datetime.fromtimestamp(lease.registry_time(monotonic), UTC).isoformat()
-
-
-def _recorded(row: Mapping[str, Any], result: CheckResult) -> Recorded:
-    change = None
-    if row["change_id"] is not None and result.status is not None:
-        change = Change(
-            change_id=row["change_id"],
-            identity=result.identity,
-            previous=Status(row["previous"]),
-            status=result.status,
-            reason=result.reason,
-            error=result.error,
-        )
-    is_gone = row["outcome"] == "gone"
-    return Recorded(row["database_id"], change, row["next_due"], is_gone=is_gone)
-
-
-def _count(states: Iterable[DatabaseState]) -> Mapping[Group, int]:
-    return Counter((state.identity.engine, state.status) for state in states)
-
-
-def _state(row: Mapping[str, Any]) -> DatabaseState:
-    checked = row["last_health_check_at"]
-    return DatabaseState(
-        identity=_identity(row, row["database_id"]),
-        status=Status(row["status"]),
-        reason=row["reason"] and Reason(row["reason"]),
-        latency=row["latency_seconds"],
-        checked_at=checked and checked.timestamp(),
-    )
+        return [read_row(row, asked) for row in rows]

@@ -1,0 +1,109 @@
+"""Rows of the registry's functions to our nouns, and our results to what they take."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from worker.census import Group
+from worker.model import (
+    Change,
+    CheckResult,
+    DatabaseState,
+    Identity,
+    Lease,
+    RawRow,
+    Reason,
+    Status,
+)
+from worker.ports import Recorded
+
+
+def read_identity(row: Mapping[str, Any], database_id: UUID) -> Identity:
+    """Read which database a row is about."""
+    return Identity(database_id, row["project_id"], row["name"], row["engine"])
+
+
+def read_row(row: Mapping[str, Any], asked: float) -> RawRow:
+    """Read a claimed row; `asked` is when, in monotonic seconds, the registry was asked for it."""
+    lease = Lease(row["revision"], row["slot"], row["leased_until"], row["claimed_at"], asked)
+    return RawRow(
+        identity=read_identity(row, row["id"]),
+        connection_string=row["connection_string"],
+        is_decrypted=row["is_decrypted"],
+        config=row["config"],
+        ssl_enabled=row["ssl_enabled"],
+        lease=lease,
+        status=Status(row["status"]),
+        last_reason=row["last_reason"] and Reason(row["last_reason"]),
+    )
+
+
+def write_result(result: CheckResult) -> dict[str, object]:
+    """Write a result as the JSON that platform.record_database_health takes."""
+    lease = result.lease
+    return {
+        "database_id": str(result.identity.database_id),
+        "revision": lease.revision,
+        "slot": lease.slot.isoformat(),
+        "leased_until": lease.leased_until.isoformat(),
+        "started_at": _registry_time(lease, result.started),
+        "checked_at": _registry_time(lease, result.finished),
+        "status": result.status,
+        "reason": result.reason,
+        "error": result.error,
+        "latency_seconds": result.latency,
+        "interval_seconds": result.interval,
+    }
+
+
+def _registry_time(lease: Lease, monotonic: float) -> str:
+    return datetime.fromtimestamp(lease.registry_time(monotonic), UTC).isoformat()
+
+
+def read_recorded(row: Mapping[str, Any], result: CheckResult) -> Recorded:
+    """Read what became of a result."""
+    change = None
+    if row["change_id"] is not None and result.status is not None:
+        change = Change(
+            change_id=row["change_id"],
+            identity=result.identity,
+            previous=Status(row["previous"]),
+            status=result.status,
+            reason=result.reason,
+            error=result.error,
+        )
+    is_gone = row["outcome"] == "gone"
+    return Recorded(row["database_id"], change, row["next_due"], is_gone=is_gone)
+
+
+def read_change(row: Mapping[str, Any]) -> Change:
+    """Read a change that waits to be announced."""
+    return Change(
+        change_id=row["change_id"],
+        identity=read_identity(row, row["database_id"]),
+        previous=Status(row["previous"]),
+        status=Status(row["status"]),
+        reason=Reason(row["reason"]),
+        error=row["error"],
+    )
+
+
+def count_states(states: Iterable[DatabaseState]) -> Mapping[Group, int]:
+    """Count databases by engine and status."""
+    return Counter((state.identity.engine, state.status) for state in states)
+
+
+def read_state(row: Mapping[str, Any]) -> DatabaseState:
+    """Read a row of the snapshot."""
+    checked = row["last_health_check_at"]
+    return DatabaseState(
+        identity=read_identity(row, row["database_id"]),
+        status=Status(row["status"]),
+        reason=row["reason"] and Reason(row["reason"]),
+        latency=row["latency_seconds"],
+        checked_at=checked and checked.timestamp(),
+    )
