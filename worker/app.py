@@ -23,6 +23,9 @@ from worker.watchdog import Pulse
 
 REFRESH_SECONDS = 15.0
 MIN_OVERDUE_SECONDS = 5.0
+SWITCH_SECONDS = 0.0005
+"""How long a thread keeps the interpreter from another: while a large page is written, the main
+loop would wait Python's 5 ms after each of its system calls."""
 EXIT_FATAL = 1
 T = TypeVar("T")
 
@@ -58,6 +61,7 @@ class App:
             with suppress(RuntimeError):  # the loop has ended by itself
                 loop.call_soon_threadsafe(self._stopping.set)
 
+        sys.setswitchinterval(SWITCH_SECONDS)
         Signals(stop, self._settings.shutdown_grace_seconds).start()
         try:
             server_socket = exposition.bind(self._settings.metrics_host, self._settings.port)
