@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -150,9 +151,13 @@ async def _calm(registry: RegistryServer, status: str, losses: Losses) -> dict[s
     }
 
 
-async def _changes(registry: RegistryServer) -> set[int]:
-    rows = await fetch(registry.url(), "select change_id from platform.database_health_changes")
-    return {row["change_id"] for row in rows}
+async def _changes(registry: RegistryServer) -> dict[int, tuple[str, str]]:
+    """Read which database every change was of, and to what."""
+    rows = await fetch(
+        registry.url(),
+        "select change_id, database_id, to_status from platform.database_health_changes",
+    )
+    return {row["change_id"]: (str(row["database_id"]), row["to_status"]) for row in rows}
 
 
 async def _count(registry: RegistryServer, statement: str, argument: object) -> int:
@@ -160,14 +165,17 @@ async def _count(registry: RegistryServer, statement: str, argument: object) -> 
     return int(row[0])
 
 
-def _compare(witness: Witness, changes: set[int], losses: Losses) -> None:
-    """Every change of the registry is in some log, and what is in a log happened."""
-    told = Counter(
-        event["change_id"]
-        for event in witness.events("database_health_changed")
-        if event["recorded"]
+def _compare(witness: Witness, changes: Mapping[int, tuple[str, str]], losses: Losses) -> None:
+    """Every change of the registry is in some log, and what is in a log happened.
+
+    What was told while the registry could not be used has no number, and is not told again.
+    """
+    lines = witness.events("database_health_changed")
+    told = {line["change_id"] for line in lines if line["recorded"]}
+    early = Counter((line["database_id"], line["status"]) for line in lines if not line["recorded"])
+    missing = Counter(what for number, what in changes.items() if number not in told) - early
+    losses.expect(
+        f"every change is in a log ({missing.total()} are not)", holds=not missing.total()
     )
-    missing = changes - set(told)
-    losses.expect(f"every change is in a log ({len(missing)} are not)", holds=not missing)
-    made_up = set(told) - changes
+    made_up = told - changes.keys()
     losses.expect(f"no log tells of what did not happen ({made_up})", holds=not made_up)
