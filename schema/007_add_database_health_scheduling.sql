@@ -223,10 +223,12 @@ begin
   with quick as materialized (
     select s.database_id, s.due_at from platform.database_schedules s
     where not s.slow and s.due_at <= now() + horizon
+      and (s.leased_until is null or s.leased_until <= now())
     order by s.due_at limit slots for update skip locked
   ), sluggish as materialized (
     select s.database_id, s.due_at from platform.database_schedules s
     where s.slow and s.due_at <= now() + horizon
+      and (s.leased_until is null or s.leased_until <= now())
     order by s.due_at limit least(slow_slots, slots) for update skip locked
   ), due as (
     select * from quick union all select * from sluggish order by due_at limit slots

@@ -28,7 +28,7 @@ begin
   lock table platform.databases in access exclusive mode;
   select count(*) into existing from platform.databases;
   if existing > 0 and counted is distinct from existing::text then
-    raise exception 'platform.databases holds % rows: say destroy_rows=% to destroy them',
+    raise exception 'platform.databases holds % rows: say destroy_rows=% (psql -v destroy_rows=N, schema rollback 006 --destroy-rows N) to destroy them',
       existing, existing;
   end if;
 end $$;

@@ -17,6 +17,7 @@ from typing import Self
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 
+MAX_PORT = 65_535
 BLOCKED = tuple(
     map(
         ip_network,
@@ -96,7 +97,7 @@ class AddressRules:
     def permits(self, address: IPAddress, port: int) -> bool:
         """Whether the worker may contact this address and port, in every way to read it."""
         bare = unwrap(address)
-        if (bare, port) in self.protected:
+        if (bare, port) in self.protected or not 0 < port <= MAX_PORT:  # uvloop would cut it
             return False
         return self._verdict(bare) and (bare is address or self._verdict(address))
 

@@ -109,6 +109,7 @@ class App:
 
     async def _drain(self, parts: Parts) -> None:
         if self._fatal is not None:
+            await parts.dispatcher.hang_up()
             return
         grace = self._settings.shutdown_grace_seconds
         self._log(Event.WORKER_DRAINING, "info", f"ending within {grace:g} s", grace_seconds=grace)

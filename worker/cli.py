@@ -212,7 +212,7 @@ def _unregistered(text: str, config: str, *, ssl_enabled: bool) -> RawRow:
     """Make a row of a connection string that no registry knows."""
     try:
         is_object = isinstance(json.loads(config), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         is_object = False
     if not is_object:
         raise WorkerError('--config is no JSON object such as {"connectTimeout": 1000}')

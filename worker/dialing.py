@@ -18,6 +18,8 @@ IPAddress = IPv4Address | IPv6Address
 
 STAGGER_SECONDS = 0.25
 """RFC 8305's delay between two attempts to connect."""
+MAX_ADDRESSES = 5
+"""Of each family; a name with thousands would make the worker knock at each of them."""
 _ELSEWHERE = ("2001:db8::1", "192.0.2.1")
 """Addresses for documentation (RFC 3849, 5737): asking for a route to them sends nothing."""
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
@@ -41,6 +43,7 @@ async def open_first(
         ProbeError: why none does.
     """
     loop = asyncio.get_running_loop()
+    addresses = [*_some(addresses, 6), *_some(addresses, 4)]
     try:
         if len(addresses) == 1:
             await loop.create_connection(lambda: connection, str(addresses[0]), port)
@@ -57,6 +60,10 @@ async def open_first(
             raise
     except OSError as error:
         raise blame(_weightiest(error)) from None
+
+
+def _some(addresses: Sequence[IPAddress], version: int) -> Sequence[IPAddress]:
+    return [address for address in addresses if address.version == version][:MAX_ADDRESSES]
 
 
 def _weightiest(error: OSError) -> OSError:

@@ -90,8 +90,13 @@ class Dispatcher:
         except (TimeoutError, RegistryUnavailableError):
             return
         finally:
-            if self._talk is not None:
-                self._talk.cancel()
+            await self.hang_up()
+
+    async def hang_up(self) -> None:
+        """End the conversation with the registry, whatever it waits for."""
+        if self._talk is not None:
+            self._talk.cancel()
+            await asyncio.wait({self._talk}, timeout=CUT_SECONDS)
 
     def note_overdue(self, overdue: int) -> None:
         """Say at most once a minute that the slots do not suffice, and how much is missing."""

@@ -97,6 +97,7 @@ ADVICE: Mapping[Reason, str] = {
     Reason.NOT_READY: "wait, or look into the server's log",
     Reason.SATURATED: "close clients, or raise the server's limit",
     Reason.PROTOCOL: "check whether host and port are those of the database",
+    Reason.BLOCKED: "see ALLOWED_NETWORKS",
 }
 """What its owner can do about an unhealthy database; follows the text and the address."""
 

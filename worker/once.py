@@ -14,6 +14,7 @@ from worker.errors import RegistryUnavailableError, WorkerError
 from worker.fleet import Fleet
 from worker.metrics import Metrics
 from worker.model import CheckResult, RawRow
+from worker.outbox import record
 from worker.ports import Log
 from worker.registry import LEASE_MARGIN_SECONDS, Registry
 from worker.settings import Settings
@@ -42,9 +43,14 @@ async def check_once(
         if not dry_run:
             patience = settings.check_deadline_seconds + LEASE_MARGIN_SECONDS
             rows = await _claim(registry, rows, patience)
-        results = await asyncio.gather(*(_check(checker, slots, row) for row in rows))
-        if not dry_run and results:
-            await registry.record(results)
+        try:
+            results = await asyncio.gather(*(_check(checker, slots, row) for row in rows))
+            if not dry_run:
+                await _record(registry, results)
+        except BaseException:
+            if not dry_run:
+                await registry.give_back({row.identity.database_id: row.lease for row in rows})
+            raise
     except RegistryUnavailableError as fault:
         raise WorkerError(f"the registry at {connection.place} cannot be used: {fault}") from None
     finally:
@@ -66,6 +72,20 @@ async def _claim(registry: Registry, rows: Sequence[RawRow], patience: float) ->
                 raise WorkerError(f"{len(wanted)} databases are leased by a worker; try again")
             await asyncio.sleep(AGAIN_SECONDS)
     return claimed
+
+
+async def _record(registry: Registry, results: Sequence[CheckResult]) -> None:
+    """Record the results; a row that somebody's open transaction holds is waited for."""
+    pending = {result.identity.database_id: result for result in results}
+    end = time.monotonic() + LEASE_MARGIN_SECONDS
+    while pending:
+        for recorded in await record(registry, list(pending.values())):
+            pending.pop(recorded.database_id, None)
+        if pending:
+            if time.monotonic() > end:
+                names = ", ".join(sorted(result.identity.name for result in pending.values()))
+                raise WorkerError(f"not recorded, for a transaction holds the row: {names}")
+            await asyncio.sleep(AGAIN_SECONDS)
 
 
 async def _check(checker: Checker, slots: asyncio.Semaphore, row: RawRow) -> CheckResult:

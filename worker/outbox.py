@@ -74,7 +74,7 @@ class Outbox:
                 for start in range(0, len(waiting), BATCH):
                     ids = islice(waiting, start, start + BATCH)
                     batch = [self._pending[key] for key in ids if key in self._pending]
-                    self._settle(batch, await self._record(batch))
+                    self._settle(batch, await record(self._registry, batch))
                 await self._announcer.mark()
             except RegistryUnavailableError:
                 self._announce_unrecorded()
@@ -110,18 +110,6 @@ class Outbox:
             if known.due <= now and key not in self._pending
         ]:
             del self._remembered[key]
-
-    async def _record(self, batch: Sequence[CheckResult]) -> Sequence[Recorded]:
-        """Record a batch; one that fails for its data is halved until the culprit is alone."""
-        if not batch:
-            return ()
-        try:
-            return await self._registry.record(batch)
-        except BadResultsError:
-            if len(batch) > 1:
-                half = len(batch) // 2
-                return (*await self._record(batch[:half]), *await self._record(batch[half:]))
-        return await self._registry.record([_blameless(batch[0])])
 
     def _settle(self, batch: Sequence[CheckResult], recorded: Sequence[Recorded]) -> None:
         by_id = {result.identity.database_id: result for result in batch}
@@ -162,6 +150,30 @@ class Outbox:
             )
             known.status = change.status
             self._announcer.unrecorded(_told(change, result), result)
+
+
+async def record(registry: Registry, batch: Sequence[CheckResult]) -> Sequence[Recorded]:
+    """Record a batch; one that fails for its data is halved until the culprit is alone.
+
+    That one is recorded in ASCII, which every registry's encoding holds, else as `internal`.
+    """
+    if not batch:
+        return ()
+    try:
+        return await registry.record(batch)
+    except BadResultsError:
+        if len(batch) > 1:
+            half = len(batch) // 2
+            return (*await record(registry, batch[:half]), *await record(registry, batch[half:]))
+    try:
+        return await registry.record([_in_ascii(batch[0])])
+    except BadResultsError:
+        return await registry.record([_blameless(batch[0])])
+
+
+def _in_ascii(result: CheckResult) -> CheckResult:
+    text = None if result.error is None else result.error.encode("ascii", "replace").decode()
+    return replace(result, error=text)
 
 
 def _told(change: Change, result: CheckResult) -> Change:

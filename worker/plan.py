@@ -14,6 +14,9 @@ from worker.model import Reason
 from worker.scrubbing import secret_forms
 
 MAX_MILLISECONDS = 300_000
+MAX_CA_CHARACTERS = 65_536
+"""Some forty certificates; OpenSSL took 13 s to read four thousand of one name."""
+_SERVERNAME = r"^[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*$"
 
 
 class Host(NamedTuple):
@@ -103,9 +106,9 @@ class HealthCheck(RowModel):
 class Tls(RowModel):
     """Node's names for what a certificate must show."""
 
-    ca: str | None = None
+    ca: str | None = Field(default=None, max_length=MAX_CA_CHARACTERS)
     reject_unauthorized: bool = True
-    servername: str | None = None
+    servername: str | None = Field(default=None, max_length=253, pattern=_SERVERNAME)
 
 
 class RowConfig(RowModel):

@@ -47,8 +47,10 @@ class Pace:
     @classmethod
     def of(cls, tick_seconds: float, deadline_seconds: float) -> Pace:
         """Derive it from the settings, in seconds."""
-        lease = timedelta(seconds=deadline_seconds + LEASE_MARGIN_SECONDS)
-        return cls(timedelta(seconds=(1 + TICK_JITTER) * tick_seconds), lease)
+        horizon = (1 + TICK_JITTER) * tick_seconds
+        # A check may start a horizon after its claim: long ticks need more than the usual margin.
+        margin = max(LEASE_MARGIN_SECONDS, horizon + LEASE_MARGIN_SECONDS / 2)
+        return cls(timedelta(seconds=horizon), timedelta(seconds=deadline_seconds + margin))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,12 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from worker.errors import RegistryUnavailableError, SchemaError, WorkerError
+from worker.errors import (
+    RegistryRefusedError,
+    RegistryUnavailableError,
+    SchemaError,
+    WorkerError,
+)
 from worker.model import Event
 from worker.ports import Log, Meter
 from worker.registry_faults import BAD_DATA, TROUBLE, read_fault
@@ -22,6 +27,8 @@ MAX_CONNECTIONS = 4
 FIRST_BACK_OFF_SECONDS = 0.5
 MAX_BACK_OFF_SECONDS = 15.0
 REMINDER_SECONDS = 60.0
+TRIES = 3
+"""Of a statement that loses against another one, as happens in a registry set to `serializable`."""
 CLOCK_GRAIN_SECONDS = 0.01
 """A loop's timers may fire that much early."""
 _READS = frozenset({"read", "snapshot"})
@@ -85,7 +92,7 @@ class RegistryConnection:
         if time.monotonic() < self._resume_at:
             raise RegistryUnavailableError(self._last_fault)
         try:
-            rows = await self._fetch(statement, arguments)
+            rows = await self._fetch_again(statement, arguments)
         except BAD_DATA as error:
             if on_bad_data is None:
                 raise
@@ -112,6 +119,13 @@ class RegistryConnection:
             statement_cache_size=0,
             server_settings={"application_name": "database-health-worker"},
         )
+
+    async def _fetch_again(self, statement: str, arguments: Sequence[object]) -> Sequence[Any]:
+        """Run a statement, and anew where PostgreSQL rolled it back for others' sake."""
+        for _ in range(TRIES - 1):
+            with suppress(asyncpg.TransactionRollbackError):
+                return await self._fetch(statement, arguments)
+        return await self._fetch(statement, arguments)
 
     async def _fetch(self, statement: str, arguments: Sequence[object]) -> Sequence[Any]:
         """Terminate a connection that takes too long: cancelling would need a second one."""
@@ -142,7 +156,11 @@ class RegistryConnection:
     async def _greet(self, connection: Any) -> None:
         """Refuse a registry whose functions are older than this worker needs."""
         try:
-            version = await connection.fetchval("select platform.health_worker_schema_version()")
+            version, encoding = await connection.fetchrow(
+                "select platform.health_worker_schema_version(), current_setting('server_encoding')"
+            )
+            if encoding == "SQL_ASCII":  # its texts may be of any encoding, and one stops all
+                raise RegistryRefusedError("the registry's encoding is SQL_ASCII; it must be UTF8")
             if version < SCHEMA_VERSION:
                 raise SchemaError(
                     f"the registry's schema is at {version}, this worker needs {SCHEMA_VERSION}: "

@@ -20,11 +20,15 @@ from worker.model import (
     Status,
 )
 from worker.ports import Recorded
+from worker.scrubbing import cut
+
+MAX_NAME = 200
+"""Characters of a database's name that logs and metrics show."""
 
 
 def read_identity(row: Mapping[str, Any], database_id: UUID) -> Identity:
     """Read which database a row is about."""
-    return Identity(database_id, row["project_id"], row["name"], row["engine"])
+    return Identity(database_id, row["project_id"], cut(row["name"], MAX_NAME), row["engine"])
 
 
 def read_row(row: Mapping[str, Any], asked: float) -> RawRow:

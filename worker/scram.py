@@ -30,7 +30,10 @@ MAX_NONCE = 1_024
 MAX_STORED = 20_000
 """Derived passwords kept, about 350 bytes each."""
 
-_DEAR = 20_000
+MAX_PREPARED = 1_024
+"""Characters; to normalize many accents on one letter takes time by their number squared."""
+
+_DEAR = 15_000
 """Iterations from which a derivation waits in a lane of its own: no default of a server is above
 15,000, so a stranger who asks for much delays only others who do."""
 _HASHES = {"SCRAM-SHA-1": "sha1", "SCRAM-SHA-256": "sha256"}
@@ -226,7 +229,7 @@ _PROHIBITED = (
 
 def prepare(password: str) -> bytes:
     """Prepare a password by SASLprep (RFC 4013); one that it forbids travels as it is (libpq)."""
-    if password.isascii():
+    if password.isascii() or len(password) > MAX_PREPARED:
         return password.encode()
     mapped = "".join(
         " " if stringprep.in_table_c12(c) else c for c in password if not stringprep.in_table_b1(c)

@@ -14,7 +14,10 @@ MIN_SCRUBBED_CHARACTERS = 4
 MIN_COMMON_CHARACTERS = 6
 """From how many on a run of a secret's characters is a part of it and no chance."""
 
-_USER_INFO = re.compile(r"(?<=://)[^\s]*@")
+MAX_SEARCHED = 2_048
+"""Characters of a connection string whose parts are searched for one by one."""
+
+_WORD = re.compile(r"\S+")
 _OPTION_VALUE = re.compile(r"(?<=[?&])([A-Za-z][A-Za-z0-9_.-]*=)[^\s&\"']+")
 _SEPARATORS = re.compile(r"[\s/?#@:&=,;]+")
 _HEX = re.compile(r"%[0-9A-F]{2}")
@@ -61,6 +64,8 @@ def secrets_of(text: str) -> tuple[str, ...]:
     """List what may not appear of a connection string that need not even be one."""
     if not text:
         return ()
+    if len(text) > MAX_SEARCHED:
+        return (text[:1],)  # so short that `scrub` masks everything
     authority, _, query = text.partition("?")
     user_info = (authority if "@" in authority else text).partition("://")[2].rpartition("@")[0]
     parts = {user_info, user_info.partition(":")[2]}
@@ -82,7 +87,9 @@ def scrub(words: str, secrets: Iterable[str] = ()) -> str:
         words = _without_parts(words.replace(form, MASK), form)
         if words.endswith(_CUT):
             words = _without_beginning(words.removesuffix(_CUT), form) + _CUT
-    return _OPTION_VALUE.sub(rf"\1{MASK}", _USER_INFO.sub(f"{MASK}@", words))
+    if "@" in words:
+        words = _WORD.sub(lambda match: _without_user_info(match[0]), words)
+    return _OPTION_VALUE.sub(rf"\1{MASK}", words)
 
 
 def scrub_quotes(text: str, secrets: Iterable[str]) -> str:
@@ -98,6 +105,11 @@ def _printable(text: str) -> str:
 def _told(words: str) -> str:
     """Write words as `quoted` does: its own mark must not occur in them."""
     return _printable(words).replace('"', "'")
+
+
+def _without_user_info(word: str) -> str:
+    start, end = word.find("://"), word.rfind("@")
+    return f"{word[: start + 3]}{MASK}{word[end:]}" if 0 <= start < end else word
 
 
 def _without_parts(words: str, secret: str) -> str:

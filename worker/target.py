@@ -57,6 +57,9 @@ def make_target(row: RawRow, probes: Probes, default_interval: float) -> Target 
         )
     except ProbeError as fault:
         return Reject(row.identity, row.lease, fault, interval)
+    except RecursionError:
+        deep = ProbeError(Reason.MISCONFIGURED, "config is nested too deeply")
+        return Reject(row.identity, row.lease, deep, interval)
     slow = common.health_check.degraded_after_ms
     return Target(
         identity=row.identity,
@@ -71,7 +74,11 @@ def make_target(row: RawRow, probes: Probes, default_interval: float) -> Target 
 
 
 def _config(row: RawRow) -> Mapping[str, object]:
-    config = json.loads(row.config)
+    try:
+        config = json.loads(row.config)
+    except (ValueError, RecursionError):  # jsonb holds numbers and depths that Python refuses
+        text = "config holds a number or a nesting that is too long to be read"
+        raise ProbeError(Reason.MISCONFIGURED, text) from None
     if not isinstance(config, dict):
         raise ProbeError(Reason.MISCONFIGURED, "config is not a JSON object")
     return config

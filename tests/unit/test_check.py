@@ -179,10 +179,9 @@ async def test_a_row_that_breaks_our_code_before_it_is_a_target_is_internal_too(
     assert "hunter2" not in f"{log.kept} {made!r}"
 
 
-async def test_config_that_is_no_json_is_our_trouble_for_its_own_row() -> None:
-    # The registry's column is JSON, so this cannot happen but by a fault of ours.
+async def test_config_that_cannot_be_read_harms_its_own_row_alone() -> None:
     made = await check(Script([answers()]), given=replace(row(URL), config="{"))
-    assert made.reason is Reason.INTERNAL
+    assert made.reason is Reason.MISCONFIGURED
 
 
 async def test_a_servers_words_are_cleaned_scrubbed_and_short() -> None:

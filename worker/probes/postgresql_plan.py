@@ -17,6 +17,7 @@ from worker.scrubbing import secret_forms
 
 APPLICATION_NAME = "database-health-worker"
 DEFAULT_PORT = 5432
+MAX_HOSTS = 10
 
 # Not understood, hence refused by name, are among others: files (sslcert, sslkey, sslrootcert,
 # sslcrl, passfile, service), credentials and brokers of ours (krbsrvname, gsslib, oauth_*), and
@@ -123,6 +124,8 @@ def make_plan(
     """
     if connection.scheme not in {"postgresql", "postgres"}:
         raise _unusable("the connection string's scheme is neither postgresql nor postgres")
+    if len(connection.hosts) > MAX_HOSTS:
+        raise _unusable(f"the connection string names more than {MAX_HOSTS} hosts")
     row = parse_config(PostgreSQLConfig, config)
     options = dict(connection.options)
     # libpq lets these win over what stands in front of the question mark.

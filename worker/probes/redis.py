@@ -19,6 +19,7 @@ from worker.scrubbing import quoted
 
 DEFAULT_PORT = 6379
 MAX_INDEX = 2**31 - 1
+_INDEX = re.compile(r"[0-9]{1,10}", re.ASCII)
 MAX_QUOTED = 100
 """Characters of a stranger's words that are worth passing on."""
 
@@ -105,7 +106,7 @@ def _index(path: str | None, option: str | None, configured: int) -> int:
     text = path if path is not None else option
     if text is None:
         return configured
-    if not (text.isascii() and text.isdigit() and int(text[:11]) <= MAX_INDEX):
+    if not _INDEX.fullmatch(text) or int(text) > MAX_INDEX:
         where = "option db" if path is None else "database"
         raise _unusable(f"the connection string's {where} is not a number from 0 on")
     return int(text)
