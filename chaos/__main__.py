@@ -40,7 +40,7 @@ SCENARIOS: Mapping[str, Sequence[Scenario]] = {
     "crowd": [lambda folder: crowd(Scale(), folder)],
     "endless": [lambda folder: endless(50, 60, folder)],
     "callers": [lambda folder: callers(1000, 500, folder)],
-    "endurance": [lambda folder: endurance(100_000, 2_000, folder)],
+    "endurance": [lambda folder: endurance(100_000, 2_400, folder)],
 }
 """By name; what one name holds runs side by side, the names one after another."""
 

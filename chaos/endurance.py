@@ -53,6 +53,8 @@ async def endurance(checks: int, rows: int, folder: Path) -> Finding:
         environment = {"LOG_LEVEL": "warn", "MAX_CONCURRENT_CHECKS": "400"}
         worker = stack.enter_context(CountingWorker(registry.worker_url, folder, **environment))
         began = time.monotonic()
+        await _until(worker, WARM_CHECKS // 2)
+        await _at_rest(worker, registry)  # so that waking the whole fleet at once is not new later
         await _until(worker, WARM_CHECKS)
         early = await _at_rest(worker, registry)
         await _until(worker, checks)
