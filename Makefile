@@ -32,7 +32,7 @@ demo: demo-servers .venv/.demo  ## watch a real worker check real servers (FOR=2
 	@$(BIN)/python -m demo --seconds $(FOR)
 
 test: setup  ## run every test
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal
 
 bench: setup  ## what a check costs, side by side with others (SCALE=1: large fleets)
 	@$(BIN)/python -m bench $(if $(SCALE),--scale)
