@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -93,3 +94,11 @@ def certificates() -> Certificates:
 @pytest.fixture
 def free_port() -> int:
     return take_free_port()
+
+
+@pytest.fixture(autouse=True)
+def leavings(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Collect the sockets that PyMongo leaves while the test that allows them still runs."""
+    yield
+    if request.node.get_closest_marker("filterwarnings"):
+        gc.collect()

@@ -15,6 +15,8 @@ from tests.faults.matrix import Case, Way
 from worker.check import Checker
 from worker.model import Engine, Reason
 
+# PyMongo leaves sockets that could not connect to the garbage collection.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 SERVERS: dict[Engine, Callable[[], PostgreSQLServer | RedisServer | MongoDBServer]] = {
     Engine.REDIS: RedisServer,
     Engine.POSTGRESQL: PostgreSQLServer,

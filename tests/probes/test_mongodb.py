@@ -16,6 +16,8 @@ from tests.probes.mongodb_asking import (
 from worker.connection import split
 from worker.model import Phase, Reason
 
+# PyMongo leaves sockets that could not connect to the garbage collection.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 USERS = (
     MongoDBUser("app", "app-secret", "shop"),
     MongoDBUser("idle", "idle-secret", roles=()),

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
 from pymongo import AsyncMongoClient
 
 from testbed.mongodb import MongoDBServer
@@ -20,6 +21,8 @@ from worker.probes.drivers.mongodb import (
     MongoDBDriverProbe,
 )
 
+# PyMongo leaves sockets that could not connect to the garbage collection.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 MOTORS_THREADS = """
 from worker.probes.drivers.mongodb import MongoDBDriverProbe
 MongoDBDriverProbe("motor")
