@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -44,6 +45,23 @@ async def test_check_records_what_it_prints(
         *("id", "name", "engine", "status", "reason", "error", "latency_ms", "attempts")
     }
     assert (document["status"], document["reason"]) == ("healthy", "ok")
+    assert await health(registry_url) == {"redis": ("healthy", None)}
+
+
+async def test_check_waits_for_a_row_that_an_open_transaction_holds(
+    registry_url: str, worker_url: str, redis_server: RedisServer
+) -> None:
+    await register(registry_url, "redis", redis_server.url())
+    editor = await asyncpg.connect(registry_url)
+    try:
+        async with editor.transaction():
+            await editor.execute("select from platform.databases for update")
+            checking = asyncio.create_task(asyncio.to_thread(check, worker_url))
+            await asyncio.wait({checking}, timeout=4)
+            assert not checking.done()
+        assert (await checking).returncode == 0
+    finally:
+        await editor.close()
     assert await health(registry_url) == {"redis": ("healthy", None)}
 
 
