@@ -6,8 +6,14 @@ import os
 import pwd
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
+
+
+REMOVALS = 20
+REMOVAL_SECONDS = 0.1
+"""What a server's last process still writes while it ends makes its folder stay once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,5 +74,8 @@ class Folder:
 
     def remove(self) -> None:
         """Remove the folder with all that is in it, when it is ours."""
-        if self._ours:
+        for _ in range(REMOVALS if self._ours else 0):
             shutil.rmtree(self.path, ignore_errors=True)
+            if not self.path.exists():
+                return
+            time.sleep(REMOVAL_SECONDS)

@@ -131,8 +131,10 @@ class Child(ABC):
 
     def close(self) -> None:
         """Stop it and remove its folder if that was made for it."""
-        self.stop()
-        self.folder.remove()
+        try:
+            self.stop()
+        finally:
+            self.folder.remove()
 
     def __enter__(self) -> Self:
         try:
