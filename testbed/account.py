@@ -10,7 +10,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-
 REMOVALS = 20
 REMOVAL_SECONDS = 0.1
 """What a server's last process still writes while it ends makes its folder stay once more."""
