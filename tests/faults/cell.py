@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
 import logging
 import time
@@ -86,6 +87,9 @@ class Outcome:
     log: str
     said: str
     left: frozenset[object]
+    """What two seconds did not end."""
+    kept: frozenset[object]
+    """What of it the garbage collection did not end either."""
     was_asked: bool
     """Whether a target could be made of the row."""
 
@@ -119,6 +123,8 @@ async def carry(case: Case, engine: Engine, way: Way) -> Outcome:
             result = await asyncio.wait_for(checker.check(row), case.deadline + 20)
             seconds = time.monotonic() - started
         left = await await_nothing_but(before)
+        gc.collect()
+        kept = await await_nothing_but(before) if left else left
         sinks.take(row, result)
     told = [repr(each) for each in (row, target, result)]
     told += ["".join(traceback.format_exception(error)) for error in ear.errors]
@@ -131,6 +137,7 @@ async def carry(case: Case, engine: Engine, way: Way) -> Outcome:
         log=log_text,
         said="\n".join([log_text, *told]),
         left=left,
+        kept=kept,
         was_asked=isinstance(target, Target),
     )
 
@@ -151,8 +158,10 @@ def judge(outcome: Outcome, case: Case, expected: Expected) -> None:
     assert outcome.seconds < case.deadline + ALLOWANCE_SECONDS
     if not expected.waives(Promise.TIME):
         assert outcome.seconds < outcome.bound + ALLOWANCE_SECONDS
-    if not expected.waives(Promise.LEAK):
+    if not expected.waives(Promise.TIDY):
         assert not outcome.left
+    if not expected.waives(Promise.LEAK):
+        assert not outcome.kept
     if result.reason is not Reason.INTERNAL:
         assert Event.CHECK_CRASHED not in outcome.events()
     for secret in case.secrets:
