@@ -395,15 +395,18 @@ set enable_seqscan = off set jit = off as $f$
     select from platform.databases d where d.status = 'active' limit databases + 1) counted
 $f$;
 
-create or replace function platform.database_health_snapshot()
+-- Walks by id: a slice that is not full is the last.
+create or replace function platform.database_health_snapshot(after uuid, batch integer)
 returns table (database_id uuid, project_id uuid, name text, engine text, status text,
   reason text, latency_seconds double precision, last_health_check_at timestamptz)
-language sql stable security definer set search_path = pg_catalog, pg_temp as $f$
+language sql stable security definer set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set jit = off as $f$
   select d.id, d.project_id, d.name, d.type, d.health_check_status, s.last_reason,
     s.latency_seconds, d.last_health_check_at
   from platform.databases d
   left join platform.database_schedules s on s.database_id = d.id
-  where d.status = 'active'
+  where d.status = 'active' and d.id > coalesce(after, '00000000-0000-0000-0000-000000000000')
+  order by d.id limit batch
 $f$;
 
 -- For a fleet too large for a snapshot: who counts walks through the ids, a slice at a time.
@@ -476,7 +479,7 @@ revoke all on function
   platform.record_database_health(jsonb),
   platform.give_back_databases(jsonb),
   platform.has_more_databases_than(integer),
-  platform.database_health_snapshot(),
+  platform.database_health_snapshot(uuid, integer),
   platform.count_slice_of_databases(uuid, integer),
   platform.count_overdue_databases(interval),
   platform.claim_unannounced_changes(interval, integer),
@@ -492,7 +495,7 @@ grant execute on function
   platform.record_database_health(jsonb),
   platform.give_back_databases(jsonb),
   platform.has_more_databases_than(integer),
-  platform.database_health_snapshot(),
+  platform.database_health_snapshot(uuid, integer),
   platform.count_slice_of_databases(uuid, integer),
   platform.count_overdue_databases(interval),
   platform.claim_unannounced_changes(interval, integer),

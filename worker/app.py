@@ -130,7 +130,7 @@ class App:
         limit = self._settings.metrics_max_databases
         overdue_after = max(MIN_OVERDUE_SECONDS, 2 * self._settings.tick_seconds)
         try:
-            snapshot = await parts.registry.snapshot(limit, overdue_after)
+            snapshot = await parts.registry.snapshot(limit, overdue_after, parts.fleet.states())
             await parts.announcer.adopt()
         except RegistryUnavailableError:
             return
