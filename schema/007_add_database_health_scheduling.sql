@@ -298,9 +298,11 @@ begin
   ids := array(
     select d.id from platform.databases d where d.id = any (asked) order by d.id
     for no key update skip locked);
-  -- By id, too: within the next statement this would read the whole table.
-  gone := array(
-    select unnest(asked) except select d.id from platform.databases d where d.id = any (asked));
+  if cardinality(ids) < cardinality(asked) then
+    -- By id, too: within the next statement this would read the whole table.
+    gone := array(
+      select unnest(asked) except select d.id from platform.databases d where d.id = any (asked));
+  end if;
   return query
   with given as materialized (
     select distinct on (r.database_id) r.*
@@ -325,15 +327,17 @@ begin
     left join locked l on l.id = g.database_id
     left join scheduled s on s.database_id = g.database_id
     where l.id is not null or g.database_id = any (gone)
+  ), news as materialized (
+    select * from judged j where j.outcome = 'recorded' and j.is_newer and j.status is not null
   ), written as materialized (
-    select j.database_id, j.previous, j.status, j.reason, j.error, j.checked_at,
-      platform.update_database_health(j.database_id, j.status, j.error, j.checked_at)
-    from judged j where j.outcome = 'recorded' and j.is_newer and j.status is not null
+    select platform.update_databases_health(array_agg(n.database_id), array_agg(n.status),
+      array_agg(n.error), array_agg(n.checked_at))
+    from news n
   ), changed as (
     insert into platform.database_health_changes
       (database_id, from_status, to_status, reason, error, at)
-    select w.database_id, w.previous, w.status, w.reason, w.error, least(w.checked_at, now())
-    from written w where w.status <> w.previous
+    select n.database_id, n.previous, n.status, n.reason, n.error, least(n.checked_at, now())
+    from news n where n.status <> n.previous
     returning database_health_changes.database_id, database_health_changes.change_id
   ), rescheduled as (
     update platform.database_schedules s
@@ -359,6 +363,7 @@ begin
   )
   select j.database_id, j.outcome, c.change_id, j.previous, r.due_at
   from judged j
+  cross join written  -- without a mention it would not be carried out
   left join changed c on c.database_id = j.database_id
   left join rescheduled r on r.database_id = j.database_id;
 end $f$;
