@@ -20,3 +20,14 @@ def test_a_start_loads_neither_the_drivers_nor_what_prints_tables() -> None:
 
 def test_what_a_start_does_without_can_be_loaded_afterwards() -> None:
     assert {"rich", "structlog"} <= loaded_by("import worker.cli; import worker.tables")
+
+
+def test_garbage_is_collected_once_everything_is_loaded() -> None:
+    program = """
+import gc
+from worker import __main__, cli
+cli.main = lambda: print(gc.isenabled(), gc.get_freeze_count() > 0)
+__main__.main()
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout
+    assert told.split() == [b"True", b"True"]
