@@ -15,7 +15,7 @@ from uuid import UUID
 
 import click
 
-from worker import __version__, app, logs, probes, schema_files, settings, tables
+from worker import __version__, app, logs, probes, schema_files, settings
 from worker.check import Checker
 from worker.connection import mask
 from worker.crash import tell
@@ -127,7 +127,7 @@ def check(ids: Sequence[UUID], *, as_json: bool, dry_run: bool) -> None:
     if as_json:
         click.echo(json.dumps([_document(result) for result in results], indent=2))
     elif results:
-        tables.show(results)
+        _show(results)
     else:
         click.echo("no active database is registered")
     sys.exit(_exit_code(results))
@@ -153,7 +153,7 @@ def probe(url: str | None, *, url_env: str | None, config: str, ssl: bool, as_js
     if as_json:
         click.echo(json.dumps(document, indent=2))
     else:
-        tables.show([result])
+        _show([result])
     if result.reason is Reason.MISCONFIGURED:
         sys.exit(EXIT_UNUSABLE)
     sys.exit(_exit_code([result]))
@@ -232,6 +232,12 @@ def _unregistered(text: str, config: str, *, ssl_enabled: bool) -> RawRow:
         status=Status.UNKNOWN,
         last_reason=None,
     )
+
+
+def _show(results: Sequence[CheckResult]) -> None:
+    from worker import tables  # noqa: PLC0415 -- `run` needs no rich, whose loading takes long
+
+    tables.show(results)
 
 
 def _document(result: CheckResult) -> dict[str, Any]:

@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Literal, TextIO
-
-import structlog
 
 from worker.crash import tell
 from worker.model import Event
 from worker.ports import Level, Log
 from worker.scrubbing import scrub
+
+
+@contextmanager
+def _hidden(package: str) -> Iterator[None]:
+    """Let a package look as if it were not installed, unless it is loaded already."""
+    modules: dict[str, Any] = sys.modules
+    if package in modules:
+        yield
+        return
+    modules[package] = None
+    try:
+        yield
+    finally:
+        del modules[package]
+
+
+# It would load all of rich, for tracebacks that we write ourselves.
+with _hidden("rich"):
+    import structlog
 
 LIBRARY_EVENT = "library_log"
 """The event of a line that a library wrote; alerts have no use for it."""
