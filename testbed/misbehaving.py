@@ -222,6 +222,7 @@ class FullBacklog:
 
     def __enter__(self) -> Self:
         listener = self._sockets.enter_context(socket.socket(self._family))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((self.host, self.port))
         listener.listen(0)
         for _ in range(_BACKLOG_FILLERS):
