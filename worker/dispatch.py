@@ -22,6 +22,8 @@ CUT_OFF_PATIENCE_SECONDS = 0.5
 """The same once it has waited in vain: what is remembered has to start on time."""
 CUT_SECONDS = 0.5
 """How long a check that is cut may take to end."""
+AGAIN_SECONDS = 0.1
+"""After how long a goodbye that the registry did not hear is tried again."""
 GOODBYE_SECONDS = 2.0
 """How much of the drain bound is kept for recording and giving back."""
 
@@ -85,12 +87,22 @@ class Dispatcher:
             await asyncio.wait(self._running, timeout=CUT_SECONDS)
         try:
             async with asyncio.timeout(max(GOODBYE_SECONDS, end - time.monotonic())):
-                await self._outbox.flush()
-                await self._registry.give_back(self._cut)
-        except (TimeoutError, RegistryUnavailableError):
+                while not await self._say_goodbye():
+                    await asyncio.sleep(AGAIN_SECONDS)
+        except TimeoutError:
             return
         finally:
             await self.hang_up()
+
+    async def _say_goodbye(self) -> bool:
+        """Record what waits and give the rest back; False where it is worth another try."""
+        is_recorded = await self._outbox.flush()
+        try:
+            await self._registry.give_back(self._cut)
+        except RegistryUnavailableError:
+            return False
+        self._cut.clear()
+        return is_recorded
 
     async def hang_up(self) -> None:
         """End the conversation with the registry, whatever it waits for."""
