@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID
 
@@ -87,22 +88,22 @@ class Dispatcher:
             await asyncio.wait(self._running, timeout=CUT_SECONDS)
         try:
             async with asyncio.timeout(max(GOODBYE_SECONDS, end - time.monotonic())):
-                while not await self._say_goodbye():
-                    await asyncio.sleep(AGAIN_SECONDS)
+                await self._say_goodbye()
         except TimeoutError:
             return
         finally:
             await self.hang_up()
 
-    async def _say_goodbye(self) -> bool:
-        """Record what waits and give the rest back; False where it is worth another try."""
-        is_recorded = await self._outbox.flush()
-        try:
-            await self._registry.give_back(self._cut)
-        except RegistryUnavailableError:
-            return False
-        self._cut.clear()
-        return is_recorded
+    async def _say_goodbye(self) -> None:
+        """Record what waits and give the rest back, until the registry has heard it all."""
+        while True:
+            is_recorded = await self._outbox.flush()
+            with suppress(RegistryUnavailableError):
+                await self._registry.give_back(self._cut)
+                self._cut.clear()
+                if is_recorded:
+                    return
+            await asyncio.sleep(AGAIN_SECONDS)
 
     async def hang_up(self) -> None:
         """End the conversation with the registry, whatever it waits for."""
