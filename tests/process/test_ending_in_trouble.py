@@ -31,9 +31,9 @@ from tests.faults.mongodb_cases import MONGODB
 from tests.faults.socket_faults import makers_of_sockets
 from tests.faults.stage import Stage
 from worker.dispatch import GOODBYE_SECONDS
+from worker.signals import MARGIN_SECONDS
 
 GRACE_SECONDS = 3.0
-MARGIN_SECONDS = 1.5
 AT_ONCE_SECONDS = 1.5
 HOUR_SECONDS = 3600
 DNS_PORT = 53
