@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 from bench.table import Report
 from worker.model import Engine
 
@@ -11,8 +14,16 @@ PLANNED_FLOOR = {Engine.REDIS: 56.0, Engine.MONGODB: 188.0}
 
 def here(report: Report, engine: Engine, aim: float) -> str:
     """Say what an aim comes to on this machine, by its floor; PostgreSQL goes by Redis'."""
-    yardstick = engine if engine in PLANNED_FLOOR else Engine.REDIS
-    floors = [row.value for row in report.rows if row.what == f"{yardstick}: floor"]
-    if not floors:
-        return ""
-    return f"aim by the floor {aim * floors[0] / PLANNED_FLOOR[yardstick]:,.0f}"
+    return of_a_mix(report, {engine: 1.0}, aim)
+
+
+def of_a_mix(report: Report, shares: Mapping[Engine, float], aim: float) -> str:
+    """Say the same of an aim for a fleet of several engines."""
+    measured = {row.what: row.value for row in report.rows}
+    floors = [
+        (share * measured.get(f"{yardstick}: floor", math.nan), share * PLANNED_FLOOR[yardstick])
+        for engine, share in shares.items()
+        for yardstick in [engine if engine in PLANNED_FLOOR else Engine.REDIS]
+    ]
+    ratio = sum(ours for ours, _ in floors) / sum(theirs for _, theirs in floors)
+    return "" if math.isnan(ratio) else f"aim by the floor {aim * ratio:,.0f}"

@@ -67,6 +67,13 @@ def measure(servers: Fleet, engine: Engine, report: Report) -> None:
             add(name, figures)
 
 
+def measure_floors(servers: Fleet, report: Report) -> None:
+    """Measure this machine by the engines whose floors are known where the aims were set."""
+    for engine in aims.PLANNED_FLOOR:
+        floor = _ask("floor", engine, servers.urls[engine])
+        report.add(Row(f"{engine}: floor", floor.cpu_us, "us CPU"))
+
+
 def _climb(engine: Engine, url: str, floor: Figures, wire: Figures, report: Report) -> None:
     """Tell what lies between the floor and the probe, and between the probe and a check."""
     below = floor.cpu_us

@@ -366,24 +366,40 @@ create or replace trigger update_databases_updated_at
   on platform.databases
   for each row execute function platform.touch_database_updated_at();
 
-create or replace function platform.update_database_health(
-  database_id uuid, new_status text, new_error text, checked_at timestamptz)
-returns boolean language plpgsql security definer set search_path = pg_catalog, pg_temp as $f$
+-- update_database_health() for many: an UPDATE for each would cost five times as much. Returns how
+-- many it wrote.
+create or replace function platform.update_databases_health(
+  database_ids uuid[], new_statuses text[], new_errors text[], checked_at timestamptz[])
+returns integer language plpgsql security definer set search_path = pg_catalog, pg_temp as $f$
+declare
+  written integer;
 begin
-  if new_status is null or new_status not in ('unknown', 'healthy', 'degraded', 'unhealthy') then
+  if exists (select from unnest(new_statuses) as given (status) where status is null
+      or status not in ('unknown', 'healthy', 'degraded', 'unhealthy')) then
     raise exception using errcode = '22023', message =
       'health status is none of unknown, healthy, degraded, unhealthy';
   end if;
   -- A stored time in the future means that the clock was set back: it must not freeze the row.
   update platform.databases d
-  set health_check_status = new_status,
-      health_check_error = new_error,
-      last_health_check_at = least(checked_at, now())
-  where d.id = database_id
+  set health_check_status = given.status,
+      health_check_error = given.error,
+      last_health_check_at = least(given.checked_at, now())
+  from unnest(database_ids, new_statuses, new_errors, update_databases_health.checked_at)
+    as given (database_id, status, error, checked_at)
+  where d.id = given.database_id
     and (d.last_health_check_at is null or d.last_health_check_at > now()
-         or d.last_health_check_at < checked_at);
-  if found then return true; end if;
-  return exists (select from platform.databases d where d.id = database_id);
+         or d.last_health_check_at < given.checked_at);
+  get diagnostics written = row_count;
+  return written;
+end $f$;
+
+create or replace function platform.update_database_health(
+  database_id uuid, new_status text, new_error text, checked_at timestamptz)
+returns boolean language plpgsql security definer set search_path = pg_catalog, pg_temp as $f$
+begin
+  return platform.update_databases_health(
+      array[database_id], array[new_status], array[new_error], array[checked_at]) > 0
+    or exists (select from platform.databases d where d.id = database_id);
 end $f$;
 
 create or replace function platform.update_database_health(
@@ -466,7 +482,8 @@ revoke all on function
   platform.decrypt_database_connection_string(uuid),
   platform.get_project_databases(uuid, text),
   platform.update_database_health(uuid, text, text),
-  platform.update_database_health(uuid, text, text, timestamptz)
+  platform.update_database_health(uuid, text, text, timestamptz),
+  platform.update_databases_health(uuid[], text[], text[], timestamptz[])
   from public;
 grant usage on schema platform to public;
 grant select on platform.databases_safe to public;

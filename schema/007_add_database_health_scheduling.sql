@@ -299,9 +299,11 @@ begin
   ids := array(
     select d.id from platform.databases d where d.id = any (asked) order by d.id
     for no key update skip locked);
-  -- By id, too: within the next statement this would read the whole table.
-  gone := array(
-    select unnest(asked) except select d.id from platform.databases d where d.id = any (asked));
+  if cardinality(ids) < cardinality(asked) then
+    -- By id, too: within the next statement this would read the whole table.
+    gone := array(
+      select unnest(asked) except select d.id from platform.databases d where d.id = any (asked));
+  end if;
   return query
   with given as materialized (
     select distinct on (r.database_id) r.*
@@ -326,15 +328,17 @@ begin
     left join locked l on l.id = g.database_id
     left join scheduled s on s.database_id = g.database_id
     where l.id is not null or g.database_id = any (gone)
+  ), news as materialized (
+    select * from judged j where j.outcome = 'recorded' and j.is_newer and j.status is not null
   ), written as materialized (
-    select j.database_id, j.previous, j.status, j.reason, j.error, j.checked_at,
-      platform.update_database_health(j.database_id, j.status, j.error, j.checked_at)
-    from judged j where j.outcome = 'recorded' and j.is_newer and j.status is not null
+    select platform.update_databases_health(array_agg(n.database_id), array_agg(n.status),
+      array_agg(n.error), array_agg(n.checked_at))
+    from news n
   ), changed as (
     insert into platform.database_health_changes
       (database_id, from_status, to_status, reason, error, at)
-    select w.database_id, w.previous, w.status, w.reason, w.error, least(w.checked_at, now())
-    from written w where w.status <> w.previous
+    select n.database_id, n.previous, n.status, n.reason, n.error, least(n.checked_at, now())
+    from news n where n.status <> n.previous
     returning database_health_changes.database_id, database_health_changes.change_id
   ), rescheduled as (
     update platform.database_schedules s
@@ -360,6 +364,7 @@ begin
   )
   select j.database_id, j.outcome, c.change_id, j.previous, r.due_at
   from judged j
+  cross join written  -- without a mention it would not be carried out
   left join changed c on c.database_id = j.database_id
   left join rescheduled r on r.database_id = j.database_id;
 end $f$;
@@ -396,15 +401,18 @@ set enable_seqscan = off set jit = off as $f$
     select from platform.databases d where d.status = 'active' limit databases + 1) counted
 $f$;
 
-create or replace function platform.database_health_snapshot()
+-- Walks by id: a slice that is not full is the last.
+create or replace function platform.database_health_snapshot(after uuid, batch integer)
 returns table (database_id uuid, project_id uuid, name text, engine text, status text,
   reason text, latency_seconds double precision, last_health_check_at timestamptz)
-language sql stable security definer set search_path = pg_catalog, pg_temp as $f$
+language sql stable security definer set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set jit = off as $f$
   select d.id, d.project_id, left(d.name, 201), d.type, d.health_check_status, s.last_reason,
     s.latency_seconds, d.last_health_check_at
   from platform.databases d
   left join platform.database_schedules s on s.database_id = d.id
-  where d.status = 'active'
+  where d.status = 'active' and d.id > coalesce(after, '00000000-0000-0000-0000-000000000000')
+  order by d.id limit batch
 $f$;
 
 -- For a fleet too large for a snapshot: who counts walks through the ids, a slice at a time.
@@ -477,7 +485,7 @@ revoke all on function
   platform.record_database_health(jsonb),
   platform.give_back_databases(jsonb),
   platform.has_more_databases_than(integer),
-  platform.database_health_snapshot(),
+  platform.database_health_snapshot(uuid, integer),
   platform.count_slice_of_databases(uuid, integer),
   platform.count_overdue_databases(interval),
   platform.claim_unannounced_changes(interval, integer),
@@ -493,7 +501,7 @@ grant execute on function
   platform.record_database_health(jsonb),
   platform.give_back_databases(jsonb),
   platform.has_more_databases_than(integer),
-  platform.database_health_snapshot(),
+  platform.database_health_snapshot(uuid, integer),
   platform.count_slice_of_databases(uuid, integer),
   platform.count_overdue_databases(interval),
   platform.claim_unannounced_changes(interval, integer),

@@ -49,6 +49,7 @@ drop function if exists platform.forget_sealed_connection_string();
 drop function if exists platform.touch_database_updated_at();
 drop function if exists platform.update_database_health(uuid, text, text);
 drop function if exists platform.update_database_health(uuid, text, text, timestamptz);
+drop function if exists platform.update_databases_health(uuid[], text[], text[], timestamptz[]);
 drop function if exists platform.build_connection_string(text, text, text, text, integer, text);
 drop function if exists platform.percent_encode(text);
 drop function if exists platform.mask_connection_string(text);

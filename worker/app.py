@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -26,6 +27,8 @@ MIN_OVERDUE_SECONDS = 5.0
 SWITCH_SECONDS = 0.0005
 """How long a thread keeps the interpreter from another: while a large page is written, the main
 loop would wait Python's 5 ms after each of its system calls."""
+OLD_THRESHOLD = 100
+"""Collections of the middle generation before one of the oldest; Python's own is 10."""
 EXIT_FATAL = 1
 T = TypeVar("T")
 
@@ -83,6 +86,10 @@ class App:
             port=server.port,
             probes=self._settings.probes,
         )
+        # Half of all objects are modules', and stay. The rest is as old as its rows: few cycles
+        # grow that old, and to look for them among 10,000 rows takes 50 ms.
+        gc.freeze()
+        gc.set_threshold(*gc.get_threshold()[:2], OLD_THRESHOLD)
         try:
             await self._work(parts)
         finally:
@@ -130,7 +137,7 @@ class App:
         limit = self._settings.metrics_max_databases
         overdue_after = max(MIN_OVERDUE_SECONDS, 2 * self._settings.tick_seconds)
         try:
-            snapshot = await parts.registry.snapshot(limit, overdue_after)
+            snapshot = await parts.registry.snapshot(limit, overdue_after, parts.fleet.states())
             await parts.announcer.adopt()
         except RegistryUnavailableError:
             return

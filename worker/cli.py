@@ -126,8 +126,10 @@ def check(ids: Sequence[UUID], *, as_json: bool, dry_run: bool) -> None:
     )
     if as_json:
         click.echo(json.dumps([_document(result) for result in results], indent=2))
-    else:
+    elif results:
         tables.show(results)
+    else:
+        click.echo("no active database is registered")
     sys.exit(_exit_code(results))
 
 

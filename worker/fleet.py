@@ -10,6 +10,8 @@ from worker.model import CheckResult, DatabaseState, Identity
 
 AHEAD_SECONDS = 60.0
 """A result that is further ahead of a snapshot is from before the registry's clock was set back."""
+_MICROSECONDS = 6
+"""The registry's grain, so that its own account of a check reads the same."""
 
 
 class Fleet:
@@ -30,7 +32,7 @@ class Fleet:
             status=result.status,
             reason=result.reason,
             latency=result.latency,
-            checked_at=result.lease.registry_time(result.finished),
+            checked_at=round(result.lease.registry_time(result.finished), _MICROSECONDS),
         )
         with self._lock:
             if not self._is_too_large:

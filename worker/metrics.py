@@ -20,6 +20,7 @@ from worker.fleet import Fleet
 from worker.fleet_series import render
 from worker.model import CheckResult, Engine, Phase, Reason, Status
 
+PREFIX = "database_health"
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 LATENESS_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -38,6 +39,44 @@ class _EngineSeries:
     phases: Mapping[Phase, Histogram]
 
 
+def _engine_series(registry: CollectorRegistry) -> Mapping[str, _EngineSeries]:
+    engine = ("engine",)
+    checks = Counter(f"{PREFIX}_checks", "Finished checks", engine, registry=registry)
+    failures = Counter(
+        f"{PREFIX}_check_failures",
+        "Finished checks that neither answered nor answered slowly",
+        ("engine", "reason"),
+        registry=registry,
+    )
+    retries = Counter(
+        f"{PREFIX}_check_retries", "Attempts after a check's first", engine, registry=registry
+    )
+    duration = Histogram(
+        f"{PREFIX}_check_duration_seconds",
+        "Seconds from the first attempt to the result, retries included",
+        engine,
+        buckets=DURATION_BUCKETS,
+        registry=registry,
+    )
+    phase = Histogram(
+        f"{PREFIX}_check_phase_seconds",
+        "Seconds of one phase of the attempt that answered",
+        ("engine", "phase"),
+        buckets=DURATION_BUCKETS,
+        registry=registry,
+    )
+    return {
+        str(name): _EngineSeries(
+            checks.labels(name),
+            retries.labels(name),
+            duration.labels(name),
+            {reason: failures.labels(name, reason) for reason in Reason if reason.is_failure},
+            {each: phase.labels(name, each) for each in Phase},
+        )
+        for name in Engine
+    }
+
+
 class Metrics:
     """The worker's own series; implements ports.Meter."""
 
@@ -46,56 +85,21 @@ class Metrics:
         registry = self._registry = CollectorRegistry()
         self._fleet = fleet
         self._databases = Gauge(
-            "database_health_databases", "Active databases", ("engine", "status"), registry=registry
+            f"{PREFIX}_databases", "Active databases", ("engine", "status"), registry=registry
         )
-        prefix = "database_health"
-        engine = ("engine",)
-        checks = Counter(f"{prefix}_checks", "Finished checks", engine, registry=registry)
-        failures = Counter(
-            f"{prefix}_check_failures",
-            "Finished checks that neither answered nor answered slowly",
-            ("engine", "reason"),
-            registry=registry,
-        )
-        retries = Counter(
-            f"{prefix}_check_retries", "Attempts after a check's first", engine, registry=registry
-        )
-        duration = Histogram(
-            f"{prefix}_check_duration_seconds",
-            "Seconds from the first attempt to the result, retries included",
-            engine,
-            buckets=DURATION_BUCKETS,
-            registry=registry,
-        )
-        phase = Histogram(
-            f"{prefix}_check_phase_seconds",
-            "Seconds of one phase of the attempt that answered",
-            ("engine", "phase"),
-            buckets=DURATION_BUCKETS,
-            registry=registry,
-        )
-        self._engines = {
-            str(name): _EngineSeries(
-                checks.labels(name),
-                retries.labels(name),
-                duration.labels(name),
-                {reason: failures.labels(name, reason) for reason in Reason if reason.is_failure},
-                {each: phase.labels(name, each) for each in Phase},
-            )
-            for name in Engine
-        }
+        self._engines = _engine_series(registry)
         self._lateness = Histogram(
-            f"{prefix}_check_lateness_seconds",
+            f"{PREFIX}_check_lateness_seconds",
             "Start of the first attempt minus due time",
             buckets=LATENESS_BUCKETS,
             registry=registry,
         )
         self._tick = Histogram(
-            f"{prefix}_tick_duration_seconds", "Seconds that a tick took", registry=registry
+            f"{PREFIX}_tick_duration_seconds", "Seconds that a tick took", registry=registry
         )
 
         def gauge(name: str, text: str) -> Gauge:
-            return Gauge(f"{prefix}_{name}", text, registry=registry)
+            return Gauge(f"{PREFIX}_{name}", text, registry=registry)
 
         self._in_flight = gauge("checks_in_flight", "Slots in use")
         self._overdue = gauge("overdue_databases", "Databases that wait past their due time")
@@ -103,13 +107,13 @@ class Metrics:
         self._registry_up = gauge("registry_up", "Whether the registry can be used")
         self._pending = gauge("results_pending", "Results that wait for the registry")
         self._registry_errors = Counter(
-            f"{prefix}_registry_errors",
+            f"{PREFIX}_registry_errors",
             "Failed calls to the registry",
             ("operation",),
             registry=registry,
         )
         info = Gauge(
-            f"{prefix}_worker_info", "This worker", ("version", "worker_id"), registry=registry
+            f"{PREFIX}_worker_info", "This worker", ("version", "worker_id"), registry=registry
         )
         info.labels(version, worker_id).set(1)
         for operation in ("tend", "claim", "read", "record", "give_back", "announce", "snapshot"):

@@ -33,7 +33,7 @@ async def check_once(
     """
     metrics = Metrics(Fleet(), __version__, settings.worker_id)
     rules = make_rules(settings)
-    connection, registry = make_registry(settings, rules, log, metrics)
+    connection, registry = make_registry(settings, rules, _unsaid, metrics)
     checker = make_checker(settings, rules, log)
     slots = asyncio.Semaphore(settings.max_concurrent_checks)
     try:
@@ -56,6 +56,10 @@ async def check_once(
     finally:
         await connection.close()
     return results
+
+
+def _unsaid(*_: object, **__: object) -> None:
+    """Leave the registry's trouble to the one line with which the command ends."""
 
 
 async def _claim(registry: Registry, rows: Sequence[RawRow], patience: float) -> list[RawRow]:

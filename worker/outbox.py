@@ -1,35 +1,25 @@
-"""Results waiting for the registry, and rows remembered for an outage."""
+"""Results waiting for the registry, however long it takes."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import replace
 from itertools import islice
 from uuid import UUID
 
 from worker.announce import Announcer
 from worker.errors import BadResultsError, RegistryUnavailableError
 from worker.fleet import Fleet
-from worker.model import Change, CheckResult, RawRow, Reason, Status
+from worker.memory import Memory
+from worker.model import Change, CheckResult, RawRow, Reason
 from worker.ports import Meter, Recorded, Registry
 
 BATCH = 500
 LINGER_SECONDS = 0.2
 """How long a result waits for company."""
 RETRY_SECONDS = 1.0
-
-
-@dataclass(slots=True)
-class _Remembered:
-    """A row that this replica goes on checking in an outage; holds a clear secret."""
-
-    row: RawRow
-    status: Status
-    due: float
-    """Monotonic seconds."""
 
 
 class Outbox:
@@ -43,16 +33,14 @@ class Outbox:
         self._fleet = fleet
         self._meter = meter
         self._pending: dict[UUID, CheckResult] = {}
-        self._remembered: dict[UUID, _Remembered] = {}
+        self._memory = Memory()
         self._flushing = asyncio.Lock()
         self._wake = asyncio.Event()
 
     def put(self, row: RawRow, result: CheckResult) -> None:
         """Take a result; an older one of the same row that still waits is dropped."""
         due = result.started + result.interval
-        self._remembered[row.identity.database_id] = _Remembered(
-            replace(row, last_reason=result.reason), row.status, due
-        )
+        self._memory.keep(replace(row, last_reason=result.reason), due)
         self._pending[row.identity.database_id] = result
         self._meter.pending(len(self._pending))
         self._wake.set()
@@ -85,31 +73,15 @@ class Outbox:
 
     def due_rows(self) -> Iterable[RawRow]:
         """Take the remembered rows that are due: in an outage nobody else checks them."""
-        now = time.monotonic()
-        for known in list(self._remembered.values()):
-            if known.due <= now:
-                lease = known.row.lease
-                late = timedelta(seconds=known.due - lease.claimed_monotonic)
-                known.due = float("inf")
-                yield replace(
-                    known.row,
-                    status=known.status,
-                    lease=replace(lease, slot=lease.claimed_at + late),
-                )
+        return self._memory.take_due()
 
     def postpone(self, row: RawRow) -> None:
         """Make a row due again that there was no slot for."""
-        self._remembered[row.identity.database_id].due = time.monotonic()
+        self._memory.schedule(row.identity.database_id, time.monotonic())
 
     def forget_due(self) -> None:
         """Drop the remembered rows whose due time has passed: any replica may claim them."""
-        now = time.monotonic()
-        for key in [
-            key
-            for key, known in self._remembered.items()
-            if known.due <= now and key not in self._pending
-        ]:
-            del self._remembered[key]
+        self._memory.forget_due(but=self._pending)
 
     def _settle(self, batch: Sequence[CheckResult], recorded: Sequence[Recorded]) -> None:
         by_id = {result.identity.database_id: result for result in batch}
@@ -125,30 +97,30 @@ class Outbox:
 
     def _remember(self, result: CheckResult, outcome: Recorded) -> None:
         if outcome.next_due is None:
-            self._remembered.pop(outcome.database_id, None)
+            self._memory.forget(outcome.database_id)
             if outcome.is_gone:
                 self._fleet.forget(result.identity)
             return
-        known = self._remembered.get(outcome.database_id)
-        if known is not None and known.row.lease.revision == result.lease.revision:
+        known = self._memory.get(outcome.database_id)
+        if known is not None and known.lease.revision == result.lease.revision:
             wait = outcome.next_due.timestamp() - result.lease.registry_time(time.monotonic())
-            known.due = time.monotonic() + wait
-            known.status = result.status or known.status
+            self._memory.schedule(outcome.database_id, time.monotonic() + wait)
+            self._memory.note(known, result.status or known.status)
 
     def _announce_unrecorded(self) -> None:
         for key, result in self._pending.items():
-            known = self._remembered.get(key)
-            if known is None or result.status in {None, known.status}:
+            known = self._memory.get(key)
+            if known is None or result.status is None or result.status is known.status:
                 continue
             change = Change(
                 change_id=None,
                 identity=result.identity,
                 previous=known.status,
-                status=result.status or known.status,
+                status=result.status,
                 reason=result.reason,
                 error=result.error,
             )
-            known.status = change.status
+            self._memory.note(known, change.status)
             self._announcer.unrecorded(_told(change, result), result)
 
 

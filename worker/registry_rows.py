@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from worker.census import Group
 from worker.model import (
     Change,
     CheckResult,
@@ -96,18 +94,32 @@ def read_change(row: Mapping[str, Any]) -> Change:
     )
 
 
-def count_states(states: Iterable[DatabaseState]) -> Mapping[Group, int]:
-    """Count databases by engine and status."""
-    return Counter((state.identity.engine, state.status) for state in states)
-
-
-def read_state(row: Mapping[str, Any]) -> DatabaseState:
-    """Read a row of the snapshot."""
+def read_state(row: Mapping[str, Any], known: DatabaseState | None) -> DatabaseState:
+    """Read a row of the snapshot; the same object again where it tells what is known already."""
     checked = row["last_health_check_at"]
+    checked_at = checked and checked.timestamp()
+    identity = known.identity if known and _is_of(row, known.identity) else None
+    if (
+        known is not None
+        and identity is not None
+        and known.checked_at == checked_at
+        and known.status == row["status"]
+        and known.reason == row["reason"]
+        and known.latency == row["latency_seconds"]
+    ):
+        return known
     return DatabaseState(
-        identity=read_identity(row, row["database_id"]),
+        identity=identity or read_identity(row, row["database_id"]),
         status=Status(row["status"]),
         reason=row["reason"] and Reason(row["reason"]),
         latency=row["latency_seconds"],
-        checked_at=checked and checked.timestamp(),
+        checked_at=checked_at,
+    )
+
+
+def _is_of(row: Mapping[str, Any], identity: Identity) -> bool:
+    return (
+        cut(row["name"], MAX_NAME) == identity.name
+        and row["project_id"] == identity.project_id
+        and row["engine"] == identity.engine
     )

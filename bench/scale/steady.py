@@ -11,8 +11,9 @@ from pathlib import Path
 from statistics import median, quantiles
 from tempfile import TemporaryDirectory
 
+from bench import aims, single
 from bench.costs import resident_megabytes
-from bench.scale.fleets import mixed
+from bench.scale.fleets import SHARES, mixed
 from bench.scale.journal import Journal, busiest_second, missed, twice
 from bench.scale.scraping import Lateness, scraped
 from bench.servers import Fleet, Registry
@@ -27,11 +28,14 @@ SETTLED_SECONDS = 2.5 * INTERVAL_SECONDS
 MEASURED_SECONDS = 2.0 * INTERVAL_SECONDS
 WATCHED_SECONDS = 30.0
 STORMED_SECONDS = 10.0
+CPU_AIM = 25.0
+"""Percent of a core."""
 WHAT = f"{DATABASES:,} databases, one process"
 
 
 def measure(servers: Fleet, registry: Registry, report: Report) -> None:
     """Run one worker on the fleet for about three minutes."""
+    single.measure_floors(servers, report)
     journal = Journal(registry)
     asyncio.run(registry.empty())
     asyncio.run(journal.open())
@@ -93,7 +97,7 @@ def _measure(worker: _Watched, registry: Registry, journal: Journal, report: Rep
             0,
         ),
         Row(f"{WHAT}, two rounds later: busiest second", uneven, "x the average", 2.0),
-        *_steady(spent, late, resident),
+        *_steady(spent, late, resident, aims.of_a_mix(report, SHARES, CPU_AIM)),
         Row(
             f"{WHAT}: missed in an interval",
             missed(checks, 1.5 * INTERVAL_SECONDS, since, until),
@@ -115,11 +119,11 @@ def _measure(worker: _Watched, registry: Registry, journal: Journal, report: Rep
     report.add(Row(f"{WHAT}, scraped without a pause: lateness, p99", storm.below(0.99), "s", 1.0))
 
 
-def _steady(spent: Spent, late: float, resident: float) -> Sequence[Row]:
+def _steady(spent: Spent, late: float, resident: float, aim_here: str) -> Sequence[Row]:
     share = spent.worker / spent.seconds * 100
-    note = f"{spent.rate:,.0f} checks a second, {spent.worker_us:,.0f} us each"
+    note = f"{spent.rate:,.0f} checks a second, {spent.worker_us:,.0f} us each, {aim_here}"
     return (
-        Row(f"{WHAT}: CPU", share, "% of a core", 25.0, note),
+        Row(f"{WHAT}: CPU", share, "% of a core", CPU_AIM, note),
         Row(f"{WHAT}: resident memory", resident, "MB", 200.0),
         Row(f"{WHAT}: lateness, p99 below", late, "s", 1.0),
     )

@@ -48,6 +48,20 @@ async def test_check_records_what_it_prints(
     assert await health(registry_url) == {"redis": ("healthy", None)}
 
 
+def test_check_of_an_empty_registry_says_that_it_is_empty(worker_url: str) -> None:
+    done = check(worker_url)
+    assert (done.returncode, done.stdout) == (0, "no active database is registered\n")
+    assert json.loads(check(worker_url, "--json").stdout) == []
+
+
+def test_check_says_in_one_line_that_the_registry_is_away() -> None:
+    done = check("postgresql://worker:hunter2@127.0.0.1:1/registry")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("health-worker: the registry at 127.0.0.1:1 cannot be used: ")
+    assert "hunter2" not in line
+
+
 async def test_check_waits_for_a_row_that_an_open_transaction_holds(
     registry_url: str, worker_url: str, redis_server: RedisServer
 ) -> None:

@@ -121,14 +121,13 @@ async def test_giving_back_goes_by_id(large_registry: Any) -> None:
     [
         "select platform.has_more_databases_than(1000)",
         "select * from platform.count_slice_of_databases(null, 1000)",
+        "select * from platform.database_health_snapshot(null, 500)",
         "select platform.count_overdue_databases(interval '5 s')",
         "select * from platform.claim_unannounced_changes(interval '30 s', 500)",
         "select platform.mark_changes_announced(array[1, 2, 3])",
     ],
 )
-async def test_a_refresh_of_a_fleet_without_snapshot_reads_no_table_whole(
-    large_registry: Any, statement: str
-) -> None:
+async def test_a_refresh_reads_no_table_whole(large_registry: Any, statement: str) -> None:
     await record(large_registry, results(await claim(large_registry), "unhealthy"))
     await large_registry.execute("analyze platform.database_health_changes")
     async with explaining(large_registry) as plans:
