@@ -12,6 +12,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from worker.tables import printable
+
 FILE_COLUMNS = 160
 WIDE_COLUMNS = 110
 """From here on the table has room for the whole error."""
@@ -46,7 +48,7 @@ def picture(rows: Sequence[Mapping[str, Any]], port: int, columns: int) -> Rende
 
 def _cells(row: Mapping[str, Any]) -> Iterator[Text]:
     status, latency, age = row["health_check_status"], row["latency_seconds"], row["age"]
-    yield Text(row["name"])
+    yield Text(printable(row["name"]))
     yield Text(row["type"])
     yield Text(f"● {status}", style=COLOURS[status])
     yield Text(row["last_reason"] or "")
@@ -56,7 +58,8 @@ def _cells(row: Mapping[str, Any]) -> Iterator[Text]:
 
 def _error(row: Mapping[str, Any]) -> Text:
     """Leave away what the column of the reason says."""
-    return Text((row["health_check_error"] or "").removeprefix(f"{row['last_reason']}: "))
+    error = printable(row["health_check_error"] or "")
+    return Text(error.removeprefix(f"{row['last_reason']}: "))
 
 
 def changes(log: str) -> Sequence[dict[str, Any]]:
@@ -69,4 +72,6 @@ def changes(log: str) -> Sequence[dict[str, Any]]:
 def sentence(change: Mapping[str, Any]) -> Text:
     """Shorten one line of the worker's log to its time, level and message."""
     at = change["timestamp"][11:19]
-    return Text(f"{at} {change['level']:5} {change['message']}", style=COLOURS[change["status"]])
+    return Text(
+        f"{at} {change['level']:5} {printable(change['message'])}", style=COLOURS[change["status"]]
+    )

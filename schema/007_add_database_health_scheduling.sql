@@ -187,7 +187,8 @@ begin
     case when cardinality(looked_at) = batch then looked_at[batch] end, now();
 end $f$;
 
--- The rows of one claim, decrypted one by one; called with ids so that the plan is by index.
+-- The rows of one claim, decrypted one by one; called with ids so that the plan is by index. What
+-- is longer than the worker takes is cut a character behind that, so that no row fills its memory.
 create or replace function platform.read_claimed(ids uuid[], slots timestamptz[], lease interval)
 returns table (id uuid, project_id uuid, name text, engine text, connection_string text,
   is_decrypted boolean, ssl_enabled boolean, config text, revision bigint, slot timestamptz,
@@ -196,9 +197,9 @@ language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off as $f$
 begin
   return query
-  select d.id, d.project_id, d.name, d.type, opened.text,
+  select d.id, d.project_id, left(d.name, 201), d.type, left(opened.text, 16385),
     opened.text is not null or d.connection_string_encrypted is null,
-    d.ssl_enabled, d.config::text, coalesce(s.revision, 1), due.slot, now() + lease, now(),
+    d.ssl_enabled, left(d.config::text, 262145), coalesce(s.revision, 1), due.slot, now() + lease, now(),
     d.health_check_status, s.last_reason
   from unnest(ids, slots) as due (database_id, slot)
   join platform.databases d on d.id = due.database_id and d.status = 'active'
@@ -406,7 +407,7 @@ returns table (database_id uuid, project_id uuid, name text, engine text, status
   reason text, latency_seconds double precision, last_health_check_at timestamptz)
 language sql stable security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off as $f$
-  select d.id, d.project_id, d.name, d.type, d.health_check_status, s.last_reason,
+  select d.id, d.project_id, left(d.name, 201), d.type, d.health_check_status, s.last_reason,
     s.latency_seconds, d.last_health_check_at
   from platform.databases d
   left join platform.database_schedules s on s.database_id = d.id
@@ -450,7 +451,7 @@ begin
   update platform.database_health_changes c set announce_after = now()
   where c.change_id = any (ids);
   return query
-  select c.change_id, c.database_id, d.project_id, d.name, d.type, c.from_status, c.to_status,
+  select c.change_id, c.database_id, d.project_id, left(d.name, 201), d.type, c.from_status, c.to_status,
     c.reason, c.error, c.at
   from platform.database_health_changes c
   join platform.databases d on d.id = c.database_id

@@ -27,16 +27,16 @@ _KINDS = {dns.rdatatype.A: ".", dns.rdatatype.AAAA: ":"}
 class FaultyNameserver:
     """Answers over UDP in a thread of its own; of any other name it says that there is none."""
 
-    host = "127.0.0.1"
-
     def __init__(
         self,
         names: Mapping[str, Sequence[str]] | None = None,
         *,
         is_silent: bool = False,
+        host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
         """Take addresses by name, which ends in a dot; a silent one answers nothing at all."""
+        self.host = host
         self._names = names or {}
         self._is_silent = is_silent
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -101,6 +101,7 @@ def babbling(words: bytes, over_and_over: bytes = b"x") -> Conversation:
         await caller.say(words)
         while True:
             await caller.say(flood)
+            await asyncio.sleep(0)  # with TLS, nothing else lets the loop see that they hung up
 
     return converse
 
@@ -148,14 +149,19 @@ class MisbehavingServer:
         *,
         host: str = "127.0.0.1",
         tls: ssl.SSLContext | None = None,
+        receive_buffer: int | None = None,
     ) -> None:
-        """Take what it does with each caller; with `tls` it does so after the handshake."""
+        """Take what it does with each caller; with `tls` it does so after the handshake.
+
+        The receive buffer is the kernel's, in bytes; it never makes one as small as 1.
+        """
         self.host = host
         self.port = free_port()
         self.callers = 0
         """How many have connected (and shaken hands) so far."""
         self._conversation = conversation
         self._tls = tls
+        self._receive_buffer = receive_buffer
         self._thread = threading.Thread(target=self._run, name="misbehaving", daemon=True)
         self._listens = threading.Event()
         self._loop = asyncio.new_event_loop()
@@ -185,6 +191,9 @@ class MisbehavingServer:
         server = await asyncio.start_server(
             self._greet, self.host, self.port, ssl=self._tls, backlog=1024
         )
+        if self._receive_buffer is not None:
+            for listener in server.sockets:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
         self._listens.set()
         await self._end.wait()
         server.close()
@@ -222,6 +231,7 @@ class FullBacklog:
 
     def __enter__(self) -> Self:
         listener = self._sockets.enter_context(socket.socket(self._family))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((self.host, self.port))
         listener.listen(0)
         for _ in range(_BACKLOG_FILLERS):

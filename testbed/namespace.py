@@ -6,7 +6,7 @@ import ctypes
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -39,6 +39,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def may_make_namespaces() -> bool:
     """Whether we are allowed to: another user than root would need a process of its own for it."""
     return os.geteuid() == 0
+
+
+def with_resolv_conf(path: Path) -> Sequence[str]:
+    """Make the beginning of a command that finds this file in place of the machine's own."""
+    lay = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
+    return [str(find_program("unshare", "util-linux")), "--mount", "sh", "-c", lay, str(path)]
 
 
 class Namespace:

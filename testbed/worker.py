@@ -24,6 +24,8 @@ WITHIN_SECONDS = 20.0
 class Worker:
     """The worker as a process of its own; its log is read from a file."""
 
+    launcher: Sequence[str] = ()
+    """What the command begins with; it must end up in the same process."""
     arguments: Sequence[str] = ("-m", "worker", "run")
 
     def __init__(self, url: str, folder: Path, **environment: str) -> None:
@@ -31,7 +33,7 @@ class Worker:
         self.log = folder / f"worker-{self.port}.log"
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, *self.arguments],
+                [*self.launcher, sys.executable, *self.arguments],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={

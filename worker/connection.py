@@ -61,8 +61,10 @@ def split(text: str) -> ConnectionString:
     Raises:
         ProbeError: `misconfigured`; the text quotes no part that could hold a secret.
     """
+    if len(text) > MAX_URL_CHARACTERS:
+        raise _unusable(f"the connection string is longer than {MAX_URL_CHARACTERS} characters")
     match = _SCHEME.match(text)
-    if match is None or len(text) > MAX_URL_CHARACTERS:
+    if match is None:
         raise _unusable(
             "the connection string is no URL: it starts with no scheme such as redis://"
         )

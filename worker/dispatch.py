@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID
 
@@ -22,6 +23,8 @@ CUT_OFF_PATIENCE_SECONDS = 0.5
 """The same once it has waited in vain: what is remembered has to start on time."""
 CUT_SECONDS = 0.5
 """How long a check that is cut may take to end."""
+AGAIN_SECONDS = 0.1
+"""After how long a goodbye that the registry did not hear is tried again."""
 GOODBYE_SECONDS = 2.0
 """How much of the drain bound is kept for recording and giving back."""
 
@@ -85,12 +88,22 @@ class Dispatcher:
             await asyncio.wait(self._running, timeout=CUT_SECONDS)
         try:
             async with asyncio.timeout(max(GOODBYE_SECONDS, end - time.monotonic())):
-                await self._outbox.flush()
-                await self._registry.give_back(self._cut)
-        except (TimeoutError, RegistryUnavailableError):
+                await self._say_goodbye()
+        except TimeoutError:
             return
         finally:
             await self.hang_up()
+
+    async def _say_goodbye(self) -> None:
+        """Record what waits and give the rest back, until the registry has heard it all."""
+        while True:
+            is_recorded = await self._outbox.flush()
+            with suppress(RegistryUnavailableError):
+                await self._registry.give_back(self._cut)
+                self._cut.clear()
+                if is_recorded:
+                    return
+            await asyncio.sleep(AGAIN_SECONDS)
 
     async def hang_up(self) -> None:
         """End the conversation with the registry, whatever it waits for."""

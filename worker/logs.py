@@ -85,6 +85,19 @@ def _order(_: object, __: str, event: EventDict) -> EventDict:
     return {**{key: event[key] for key in FIRST if key in event}, **event}
 
 
+def _escape_all(_: object, __: str, event: EventDict) -> EventDict:
+    """Keep a stranger's words from steering the terminal: the renderer quotes only some of them."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[key] = "".join(_escaped(sign) for sign in value)
+    return event
+
+
+def _escaped(sign: str) -> str:
+    is_harmless = sign.isprintable() or sign == "\n"  # the renderer quotes what has several lines
+    return sign if is_harmless else ascii(sign)[1:-1]
+
+
 def _mark_ours(_: object, __: str, event: EventDict) -> EventDict:
     event["_from_structlog"] = True
     return event
@@ -96,10 +109,10 @@ def configure(level: str, style: Literal["json", "console"], stream: TextIO | No
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderer: Any = (
-        structlog.processors.JSONRenderer(default=str)
+    renderers: list[Any] = (
+        [structlog.processors.JSONRenderer(default=str)]
         if style == "json"
-        else structlog.dev.ConsoleRenderer(colors=False)
+        else [_escape_all, structlog.dev.ConsoleRenderer(colors=False)]
     )
     handler = _Handler(stream or sys.stdout)
     handler.setFormatter(
@@ -112,7 +125,7 @@ def configure(level: str, style: Literal["json", "console"], stream: TextIO | No
                 _name_level,
                 _scrub_all,
                 _order,
-                renderer,
+                *renderers,
             ],
         )
     )

@@ -247,6 +247,7 @@ def make_context(rules: TlsRules) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
+    context.options |= ssl.OP_NO_RENEGOTIATION  # a server could ask for it without end
     context.check_hostname = rules.verifies_chain and rules.verifies_name
     context.verify_mode = ssl.CERT_REQUIRED if rules.verifies_chain else ssl.CERT_NONE
     if rules.ca is None:

@@ -36,6 +36,9 @@ MAX_PREPARED = 1_024
 _DEAR = 15_000
 """Iterations from which a derivation waits in a lane of its own: no default of a server is above
 15,000, so a stranger who asks for much delays only others who do."""
+_FAMILIAR = 8
+"""Salts of one password, as many as servers that share it, before further ones wait in that lane,
+too: a server that makes up a salt at each sign-in has every one derived anew."""
 _HASHES = {"SCRAM-SHA-1": "sha1", "SCRAM-SHA-256": "sha256"}
 _SERVER_FIRST = re.compile(
     rb"r=([!-+\--~]+),s=([A-Za-z0-9+/=]+),i=([0-9]{1,10})(?:,.*)?", re.DOTALL
@@ -64,6 +67,8 @@ class SaltedPasswords:
         self._size = size
         self._secret = secrets.token_bytes(32)
         self._keys: OrderedDict[bytes, Keys] = OrderedDict()
+        self._salts: OrderedDict[bytes, int] = OrderedDict()
+        """How many of each password's have been met."""
         # hashlib.pbkdf2_hmac releases the GIL: the loop goes on while these work.
         self._cheap = ThreadPoolExecutor(2, "scram")
         self._dear = ThreadPoolExecutor(1, "scram-dear")
@@ -79,7 +84,8 @@ class SaltedPasswords:
         if (found := self._keys.get(name)) is not None:
             self._keys.move_to_end(name)
             return found
-        lane = self._cheap if iterations <= _DEAR else self._dear
+        is_new = self._met(algorithm, password) <= _FAMILIAR
+        lane = self._cheap if is_new and iterations <= _DEAR else self._dear
         loop = asyncio.get_running_loop()
         derived = await loop.run_in_executor(lane, _derive, algorithm, password, salt, iterations)
         self._keys[name] = derived
@@ -90,8 +96,17 @@ class SaltedPasswords:
     def close(self) -> None:
         """Forget every key and let the threads go, without waiting for them."""
         self._keys.clear()
+        self._salts.clear()
         for lane in (self._cheap, self._dear):
             lane.shutdown(wait=False, cancel_futures=True)
+
+    def _met(self, algorithm: str, password: bytes) -> int:
+        """Count one more salt of a password; the least recently used passwords are forgotten."""
+        name = self._name(algorithm, password, b"", 0)
+        self._salts[name] = count = self._salts.pop(name, 0) + 1
+        if len(self._salts) > self._size:
+            self._salts.popitem(last=False)
+        return count
 
     def _name(self, algorithm: str, password: bytes, salt: bytes, iterations: int) -> bytes:
         digest = hashlib.blake2b(

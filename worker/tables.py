@@ -35,12 +35,12 @@ def show(results: Sequence[CheckResult]) -> None:
         errors = [result for result in results if result.error]
         for number, result in enumerate(errors):
             gap = "" if number else "\n"
-            console.print(Text(f"{gap}{_printable(result.identity.name)}: ") + _error(result))
+            console.print(Text(f"{gap}{printable(result.identity.name)}: ") + _error(result))
 
 
 def _cells(result: CheckResult) -> Iterator[Text]:
-    yield Text(_printable(result.identity.name))
-    yield Text(_printable(result.identity.engine))
+    yield Text(printable(result.identity.name))
+    yield Text(printable(result.identity.engine))
     yield Text(str(result.status or "as before"), _COLOURS.get(result.status or Status.UNKNOWN, ""))
     yield Text(result.reason)
     yield Text("" if result.latency is None else f"{result.latency * 1000:.1f} ms")
@@ -51,6 +51,6 @@ def _error(result: CheckResult) -> Text:
     return Text((result.error or "").removeprefix(f"{result.reason}: "))
 
 
-def _printable(text: str) -> str:
-    """Keep a name from steering the terminal."""
+def printable(text: str) -> str:
+    """Keep what a row or a server says from steering the terminal."""
     return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)

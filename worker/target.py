@@ -14,6 +14,8 @@ from worker.plan import Plan, RowConfig, parse_config
 from worker.ports import Probe
 
 Probes = Mapping[Engine, Probe[Any]]
+MAX_CONFIG_CHARACTERS = 262_144
+"""Of the registry's text; it gives one more of a longer one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,9 @@ def make_target(row: RawRow, probes: Probes, default_interval: float) -> Target 
 
 
 def _config(row: RawRow) -> Mapping[str, object]:
+    if len(row.config) > MAX_CONFIG_CHARACTERS:
+        text = f"config is longer than {MAX_CONFIG_CHARACTERS} characters"
+        raise ProbeError(Reason.MISCONFIGURED, text)
     try:
         config = json.loads(row.config)
     except (ValueError, RecursionError):  # jsonb holds numbers and depths that Python refuses

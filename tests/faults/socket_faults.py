@@ -140,6 +140,20 @@ def nothing_listens(dialect: Dialect) -> Make:
 
 def makers(dialect: Dialect) -> dict[str, Make]:
     """List these rows' makers by name."""
+    return {
+        **makers_of_sockets(dialect),
+        "closes during authentication": before_a_real_one(
+            dialect, dialect.heard_before_sign_in, hang_up
+        ),
+        "closes during ping": before_a_real_one(dialect, dialect.heard_before_ping, hang_up),
+        "never answers the ping": before_a_real_one(
+            dialect, dialect.heard_before_ping, mute, in_time=True
+        ),
+    }
+
+
+def makers_of_sockets(dialect: Dialect) -> dict[str, Make]:
+    """List the makers of the rows that need no real server."""
     speech = [
         ("closes during connect", hang_up, False),
         ("resets during connect", reset, False),
@@ -156,13 +170,6 @@ def makers(dialect: Dialect) -> dict[str, Make]:
         **{name: talking(dialect, talk, in_time=in_time) for name, talk, in_time in speech},
         "TLS alone reached in clear text": tls_only(dialect),
         "its queue of callers is full": at(dialect, FullBacklog, seconds=dialect.connect_seconds),
-        "closes during authentication": before_a_real_one(
-            dialect, dialect.heard_before_sign_in, hang_up
-        ),
-        "closes during ping": before_a_real_one(dialect, dialect.heard_before_ping, hang_up),
-        "never answers the ping": before_a_real_one(
-            dialect, dialect.heard_before_ping, mute, in_time=True
-        ),
         "clear text reached with TLS": at(
             dialect, lambda: MisbehavingServer(answering(dialect.welcome)), tls=True
         ),

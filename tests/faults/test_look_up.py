@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from testbed.faulty_nameserver import FaultyNameserver
-from testbed.namespace import Namespace, may_make_namespaces
-from testbed.programs import clean_environment, find_program
+from testbed.namespace import Namespace, may_make_namespaces, with_resolv_conf
+from testbed.programs import clean_environment
 
-DNS_PORT = 53
+DNS_HOST, DNS_PORT = "127.0.0.1", 53
 CONFIG = {
     "connectTimeout": 700,
     "commandTimeout": 300,
@@ -35,24 +35,15 @@ each_way = pytest.mark.parametrize(
 def probe(url: str, way: str, folder: Path, *, is_silent: bool = False) -> str:
     """Ask as `health-worker probe` does, in the other network."""
     resolv = folder / "resolv.conf"
-    resolv.write_text(f"nameserver {FaultyNameserver.host}\noptions timeout:2 attempts:1\n")
-    lay = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
-    command: list[str | Path] = [
-        find_program("unshare", "util-linux"),
-        "--mount",
-        "sh",
-        "-c",
-        lay,
-        resolv,
-    ]
+    resolv.write_text(f"nameserver {DNS_HOST}\noptions timeout:2 attempts:1\n")
     ask = [sys.executable, "-m", "worker", "probe", url, "--config", json.dumps(CONFIG), "--json"]
     with (
         Namespace() as network,
         network.entered(),
-        FaultyNameserver(port=DNS_PORT, is_silent=is_silent),
+        FaultyNameserver(host=DNS_HOST, port=DNS_PORT, is_silent=is_silent),
     ):
         done = subprocess.run(
-            [*command, *ask],
+            [*with_resolv_conf(resolv), *ask],
             stdout=subprocess.PIPE,
             check=False,  # it ends with 1 where the answer is no
             env=clean_environment(PROBES=way),

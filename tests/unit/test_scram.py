@@ -193,12 +193,28 @@ async def test_dear_derivations_do_not_delay_cheap_ones(store: SaltedPasswords) 
         for i in range(20)
     ]
     await asyncio.sleep(0)
-    await store.keys("sha256", b"pencil", b"salt", 4_096)
+    await store.keys("sha256", b"another", b"salt", 4_096)
     assert not dear[-1].done()
     for task in dear:
         task.cancel()
     await asyncio.gather(*dear, return_exceptions=True)
     assert store.stored < 5
+
+
+async def test_who_makes_up_a_salt_each_time_delays_nobody_else(store: SaltedPasswords) -> None:
+    async def sign_in(password: bytes, number: int, iterations: int = 15_000) -> None:
+        await store.keys("sha256", password, b"salt %d" % number, iterations)
+
+    hostile = [b"hostile %d" % number for number in range(20)]
+    for number in range(8):  # as many as servers may share a password
+        await asyncio.gather(*(sign_in(each, number, 1) for each in hostile))
+    fresh = [asyncio.create_task(sign_in(each, 8)) for each in hostile * 5]
+    await asyncio.sleep(0)
+    await sign_in(b"good", 0)
+    assert sum(task.done() for task in fresh) < len(hostile)
+    for task in fresh:
+        task.cancel()
+    await asyncio.gather(*fresh, return_exceptions=True)
 
 
 def test_derived_keys_show_nothing() -> None:
