@@ -35,6 +35,9 @@ UNFINISHED = Shortfall(
     "collection",
     frozenset({Promise.TIDY}),
 )
+UNACCEPTED = Shortfall(
+    "and one that nobody accepts to itself", frozenset({Promise.LEAK, Promise.TIDY})
+)
 FOLLOWER = Shortfall(
     "motor leaves the thread that follows a mongodb+srv name to itself for ten seconds",
     frozenset({Promise.LEAK, Promise.TIDY}),
