@@ -62,7 +62,10 @@ class _Watched(Worker):
         self.arguments = ("-m", "bench.scale.watched", str(self._delays))
         super().__init__(url, folder, **QUIET)
 
-    def watch(self) -> None:
+    def watch(self, seconds: float) -> None:
+        """Watch for so long."""
+        self.process.send_signal(signal.SIGUSR1)
+        time.sleep(seconds)
         self.process.send_signal(signal.SIGUSR1)
 
     @property
@@ -84,8 +87,7 @@ def _measure(worker: _Watched, registry: Registry, journal: Journal, report: Rep
         time.sleep(MEASURED_SECONDS)
         spent, late, until = meter.spent(), lateness.below(0.99), time.time()
         resident = resident_megabytes(worker.process.pid)
-        worker.watch()
-        time.sleep(WATCHED_SECONDS)
+        worker.watch(WATCHED_SECONDS)
     checks = asyncio.run(journal.read())
     uneven = busiest_second(checks, since, since + INTERVAL_SECONDS)
     report.add(

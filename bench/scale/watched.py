@@ -1,4 +1,6 @@
-"""The worker with a watch in its main loop, asked for by SIGUSR1: how late does a short sleep end?
+"""The worker with a watch in its main loop: how late does a short sleep end?
+
+A first SIGUSR1 begins the watch, a second one ends it.
 
 Takes the name of the file that the seconds of delay go to, as JSON.
 """
@@ -29,9 +31,14 @@ async def _watch(delays: list[float]) -> None:
 async def _run(delays: list[float]) -> int:
     watches: list[asyncio.Task[None]] = []
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(
-        signal.SIGUSR1, lambda: watches.append(loop.create_task(_watch(delays)))
-    )
+
+    def begin_or_end() -> None:
+        if watches:
+            watches.pop().cancel()
+        else:
+            watches.append(loop.create_task(_watch(delays)))
+
+    loop.add_signal_handler(signal.SIGUSR1, begin_or_end)
     return await App(read(Settings, os.environ)).run()
 
 
