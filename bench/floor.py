@@ -15,8 +15,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from worker.addresses import AddressRules
-from worker.network import Connection, Network, Stopwatch
+from worker.network import Connection, Network
 from worker.plan import Host, Plan, TlsRules
+from worker.stopwatch import Stopwatch
 
 _CHALLENGE = re.compile(rb"r=([!-+\--~]+),s=([A-Za-z0-9+/=]+),i=([0-9]+)")
 _CLIENT_FIRST = re.compile(rb"n,,(n=[^,]*,r=[A-Za-z0-9+/=]+)")

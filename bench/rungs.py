@@ -16,9 +16,10 @@ from uuid import UUID
 
 from worker.check import Checker
 from worker.model import Engine, Identity, Lease, RawRow, Status
-from worker.network import Network, Stopwatch
+from worker.network import Network
 from worker.plan import Host
 from worker.ports import Probe
+from worker.stopwatch import Stopwatch
 
 Rung = Literal["spoken", "addressed", "phased"]
 """Bare words; with look-up and address rules; and with phases. Bounds in time make it whole."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -16,8 +15,9 @@ from worker.errors import ProbeError, translate
 from worker.model import Phase, Reason
 from worker.plan import Host, TlsRules
 from worker.resolver import SILENT_RESOLVER, Resolver
+from worker.stopwatch import Stopwatch
 
-__all__ = ["MAX_REPLY", "AddressRules", "Connection", "Network", "Stopwatch"]
+__all__ = ["MAX_REPLY", "AddressRules", "Connection", "Network"]
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!aNULL"
 """Those of TLS 1.2, without finite-field groups, whose size the server chooses: one of 10,000 bits
@@ -26,43 +26,6 @@ MAX_REPLY = 65_536
 """Bytes that are read, or kept unread, of one reply."""
 HANDSHAKE_SECONDS = 300.0
 """asyncio's own bound on a handshake; the caller's is shorter."""
-
-
-class Stopwatch:
-    """Times phases; one that is entered again adds up, one within itself counts once."""
-
-    def __init__(self) -> None:
-        self.started = time.monotonic()
-        self.phases: dict[Phase, float] = {}
-        self.current: Phase | None = None
-        """The phase that runs, or that was broken off."""
-
-    def __call__(self, phase: Phase) -> _Timing:
-        """Time what runs within."""
-        return _Timing(self, phase)
-
-
-class _Timing:
-    """One phase being timed; a class, because a generator would cost twice as much."""
-
-    __slots__ = ("_before", "_phase", "_started", "_watch")
-
-    def __init__(self, watch: Stopwatch, phase: Phase) -> None:
-        self._watch = watch
-        self._phase = phase
-
-    def __enter__(self) -> None:
-        self._before = self._watch.current
-        self._watch.current = self._phase
-        self._started = time.monotonic()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None or self._before is self._phase:
-            return
-        phases = self._watch.phases
-        spent = time.monotonic() - self._started
-        phases[self._phase] = phases.get(self._phase, 0.0) + spent
-        self._watch.current = self._before
 
 
 class Connection(asyncio.Protocol):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from worker.connection import ConnectionString
 from worker.errors import ProbeError
 from worker.model import Answer, Phase, Reason
-from worker.network import Network, Stopwatch
+from worker.network import Network
 from worker.plan import Host
 from worker.probes.mongodb_login import Login, sign_in
 from worker.probes.mongodb_members import Search, Unsuitable, Visit, judge
@@ -23,6 +23,7 @@ from worker.probes.mongodb_plan import (
 from worker.probes.mongodb_strangers import recognize
 from worker.probes.mongodb_wire import Conversation
 from worker.scram import SaltedPasswords
+from worker.stopwatch import Stopwatch
 
 
 class MongoDBProbe:

@@ -13,10 +13,10 @@ from typing import Any
 
 from worker.errors import ProbeError
 from worker.model import Answer, Reason
-from worker.network import Stopwatch
 from worker.plan import Host
 from worker.probes.mongodb_plan import MongoDBPlan, unusable
 from worker.scrubbing import quoted
+from worker.stopwatch import Stopwatch
 
 MAX_HOSTS = 10
 """Hosts asked in one attempt, whatever the servers name."""

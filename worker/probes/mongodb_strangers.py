@@ -7,10 +7,11 @@ from contextlib import suppress
 
 from worker.errors import ProbeError
 from worker.model import Engine, Phase, Reason
-from worker.network import Network, Stopwatch
+from worker.network import Network
 from worker.plan import Host, TlsRules
 from worker.probes.mongodb_wire import CommandError, Conversation
 from worker.probes.strangers import PATIENCE, understands
+from worker.stopwatch import Stopwatch
 
 
 async def recognize(

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from worker.connection import ConnectionString
 from worker.errors import ProbeError
 from worker.model import Answer, Engine, Phase, Reason
-from worker.network import Network, Stopwatch
+from worker.network import Network
 from worker.plan import Host
 from worker.probes.postgresql_plan import PostgreSQLPlan, make_plan
 from worker.probes.postgresql_wire import ElsewhereError, Session, ask_for_tls
 from worker.probes.strangers import recognize
 from worker.scram import SaltedPasswords
+from worker.stopwatch import Stopwatch
 
 _UNREACHED = frozenset({Reason.DNS, Reason.REFUSED, Reason.UNREACHABLE, Reason.TIMEOUT})
 

@@ -12,10 +12,11 @@ from struct import Struct
 
 from worker.errors import ProbeError, Reading
 from worker.model import Phase, Reason
-from worker.network import MAX_REPLY, Connection, Stopwatch
+from worker.network import MAX_REPLY, Connection
 from worker.plan import Host, TlsRules
 from worker.scram import SaltedPasswords, ScramClient
 from worker.scrubbing import quoted
+from worker.stopwatch import Stopwatch
 
 MAX_MESSAGES = 200
 """Messages in answer to one of ours; a start-up brings about 20."""

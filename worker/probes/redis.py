@@ -12,10 +12,11 @@ from pydantic import Field
 from worker.connection import ConnectionString
 from worker.errors import ProbeError, Reading
 from worker.model import Answer, Engine, Phase, Reason
-from worker.network import Connection, Network, Stopwatch
+from worker.network import Connection, Network
 from worker.plan import MAX_MILLISECONDS, Host, Plan, RowModel, Tls, TlsRules, parse_config
 from worker.probes.strangers import recognize
 from worker.scrubbing import quoted
+from worker.stopwatch import Stopwatch
 
 DEFAULT_PORT = 6379
 MAX_INDEX = 2**31 - 1
