@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -14,6 +15,14 @@ PATIENCE = 2.0
 """Seconds within which nothing of a check may be left."""
 _SERVERS = frozenset({"misbehaving"})
 """Threads of the test bed's own servers."""
+
+
+class _Connection(NamedTuple):
+    """Our end of one, and the other."""
+
+    fd: int
+    ours: Any
+    theirs: Any
 
 
 def belongings() -> frozenset[object]:
@@ -31,12 +40,17 @@ async def await_nothing_but(before: frozenset[object]) -> frozenset[object]:
         await asyncio.sleep(0.005)
 
 
+def connections_of(left: frozenset[object]) -> frozenset[object]:
+    """Pick the connections."""
+    return frozenset(each for each in left if isinstance(each, _Connection))
+
+
 def _connections() -> Iterator[object]:
     connections = psutil.Process().net_connections("inet")
     ours = {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
     for each in connections:
         if not each.laddr or each.laddr.port not in ours:
-            yield ("connection", each.fd, each.laddr, each.raddr)
+            yield _Connection(each.fd, each.laddr, each.raddr)
 
 
 def _tasks() -> Iterator[object]:

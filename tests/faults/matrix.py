@@ -33,8 +33,8 @@ class Promise(Enum):
 
     REASON = "the fault has its right name"
     TIME = "the check ends by its configured time, half a second allowed"
-    LEAK = "two seconds later nothing of it is left"
-    TIDY = "and nothing of it waits for the garbage collection"
+    LEAK = "two seconds later no task and no thread of it is left"
+    CLOSED = "and no connection"
     TEXT = "the text names host and port"
     ATTEMPTS = "retried as configured, authentication once"
 

@@ -17,7 +17,6 @@ from tests.faults.shortfalls import (
     SEARCH,
     SERVERNAME,
     STRANGER_HEARD,
-    UNACCEPTED,
     UNFINISHED,
 )
 from tests.faults.socket_faults import at, makers
@@ -139,11 +138,9 @@ _DRIVERS: dict[str, Expected | Shortfall] = {
         ("replies without end", "declares 2 GB", "announces one more answer each time"),
         expect(Reason.CLOSED, Reason.PROTOCOL, but=[STRANGER_HEARD]),
     ),
-    "its queue of callers is full": expect(Reason.TIMEOUT, but=[UNACCEPTED]),
     "never answers the ping": expect(Reason.TIMEOUT),
 }
 _MOTOR: dict[str, Expected | Shortfall] = {
-    "its queue of callers is full": expect(Reason.TIMEOUT),
     # Its look-ups are the system's, which a test may answer.
     "SRV and TXT options": expect(Reason.OK, but=[FOLLOWER]),
     "SRV with several hosts": expect(Reason.OK, but=[FOLLOWER]),
