@@ -140,6 +140,10 @@ async def _pass_on(speaker: Caller, listener: Caller) -> None:
         await listener.say(words)
 
 
+_TURNS = 5
+"""Of a loop, within which an accepted connection is greeted: a closed server would lose it."""
+
+
 class MisbehavingServer:
     """A server on loopback with a thread of its own, so that nothing of its caller slows it."""
 
@@ -196,17 +200,24 @@ class MisbehavingServer:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
         self._listens.set()
         await self._end.wait()
+        for listener in server.sockets:
+            self._loop.remove_reader(listener.fileno())
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
         server.close()
         for talk in self._talks:
             talk.cancel()
         if self._talks:
             await asyncio.wait(self._talks)
+        await asyncio.sleep(0)  # what is aborted is closed by the loop's next turn
 
     def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.callers += 1
         talk = self._loop.create_task(self._talk(Caller(reader, writer)))
         self._talks.add(talk)
         talk.add_done_callback(self._talks.discard)
+        # One that is cancelled before its first step never comes to its own end.
+        talk.add_done_callback(lambda _: writer.transport.abort())
 
     async def _talk(self, caller: Caller) -> None:
         try:
