@@ -27,8 +27,6 @@ MIN_OVERDUE_SECONDS = 5.0
 SWITCH_SECONDS = 0.0005
 """How long a thread keeps the interpreter from another: while a large page is written, the main
 loop would wait Python's 5 ms after each of its system calls."""
-OLD_THRESHOLD = 100
-"""Collections of the middle generation before one of the oldest; Python's own is 10."""
 EXIT_FATAL = 1
 T = TypeVar("T")
 
@@ -86,10 +84,7 @@ class App:
             port=server.port,
             probes=self._settings.probes,
         )
-        # Half of all objects are modules', and stay. The rest is as old as its rows: few cycles
-        # grow that old, and to look for them among 10,000 rows takes 50 ms.
-        gc.freeze()
-        gc.set_threshold(*gc.get_threshold()[:2], OLD_THRESHOLD)
+        gc.freeze()  # half of all objects are modules', and stay: no collection looks at them
         try:
             await self._work(parts)
         finally:
