@@ -8,8 +8,6 @@ import hashlib
 import hmac
 import re
 import secrets
-import stringprep
-import unicodedata
 from base64 import b64decode, b64encode
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +15,7 @@ from typing import NamedTuple
 
 from worker.errors import ProbeError
 from worker.model import Reason
+from worker.saslprep import prepare
 
 MAX_ITERATIONS = 200_000
 MIN_ITERATIONS = 4_096
@@ -30,15 +29,12 @@ MAX_NONCE = 1_024
 MAX_STORED = 20_000
 """Derived passwords kept, about 350 bytes each."""
 
-MAX_PREPARED = 1_024
-"""Characters; to normalize many accents on one letter takes time by their number squared."""
-
 _DEAR = 15_000
 """Iterations from which a derivation waits in a lane of its own: no default of a server is above
 15,000, so a stranger who asks for much delays only others who do."""
 _FAMILIAR = 8
-"""Salts of one password, as many as servers that share it, before further ones wait in that lane,
-too: a server that makes up a salt at each sign-in has every one derived anew."""
+"""Salts of one password, as many as servers that share it, before further ones wait in a lane of
+their own, too: a server that makes up a salt at each sign-in has every one derived anew."""
 _HASHES = {"SCRAM-SHA-1": "sha1", "SCRAM-SHA-256": "sha256"}
 _SERVER_FIRST = re.compile(
     rb"r=([!-+\--~]+),s=([A-Za-z0-9+/=]+),i=([0-9]{1,10})(?:,.*)?", re.DOTALL
@@ -71,6 +67,7 @@ class SaltedPasswords:
         """How many of each password's have been met."""
         # hashlib.pbkdf2_hmac releases the GIL: the loop goes on while these work.
         self._cheap = ThreadPoolExecutor(2, "scram")
+        self._many = ThreadPoolExecutor(1, "scram-many")
         self._dear = ThreadPoolExecutor(1, "scram-dear")
 
     @property
@@ -84,8 +81,9 @@ class SaltedPasswords:
         if (found := self._keys.get(name)) is not None:
             self._keys.move_to_end(name)
             return found
-        is_new = self._met(algorithm, password) <= _FAMILIAR
-        lane = self._cheap if is_new and iterations <= _DEAR else self._dear
+        lane = self._cheap if self._met(algorithm, password) <= _FAMILIAR else self._many
+        if iterations > _DEAR:
+            lane = self._dear
         loop = asyncio.get_running_loop()
         derived = await loop.run_in_executor(lane, _derive, algorithm, password, salt, iterations)
         self._keys[name] = derived
@@ -97,7 +95,7 @@ class SaltedPasswords:
         """Forget every key and let the threads go, without waiting for them."""
         self._keys.clear()
         self._salts.clear()
-        for lane in (self._cheap, self._dear):
+        for lane in (self._cheap, self._many, self._dear):
             lane.shutdown(wait=False, cancel_futures=True)
 
     def _met(self, algorithm: str, password: bytes) -> int:
@@ -226,36 +224,3 @@ def _is_base64_of(text: bytes, expected: bytes) -> bool:
 def _xor(left: bytes, right: bytes) -> bytes:
     number = int.from_bytes(left, "big") ^ int.from_bytes(right, "big")
     return number.to_bytes(len(left), "big")
-
-
-_PROHIBITED = (
-    stringprep.in_table_a1,
-    stringprep.in_table_c12,
-    stringprep.in_table_c21_c22,
-    stringprep.in_table_c3,
-    stringprep.in_table_c4,
-    stringprep.in_table_c5,
-    stringprep.in_table_c6,
-    stringprep.in_table_c7,
-    stringprep.in_table_c8,
-    stringprep.in_table_c9,
-)
-
-
-def prepare(password: str) -> bytes:
-    """Prepare a password by SASLprep (RFC 4013); one that it forbids travels as it is (libpq)."""
-    if password.isascii() or len(password) > MAX_PREPARED:
-        return password.encode()
-    mapped = "".join(
-        " " if stringprep.in_table_c12(c) else c for c in password if not stringprep.in_table_b1(c)
-    )
-    text = unicodedata.normalize("NFKC", mapped)
-    is_forbidden = any(is_in(c) for c in text for is_in in _PROHIBITED)
-    return (password if not text or is_forbidden or _mixes_directions(text) else text).encode()
-
-
-def _mixes_directions(text: str) -> bool:
-    if not any(map(stringprep.in_table_d1, text)):
-        return False
-    ends = stringprep.in_table_d1(text[0]) and stringprep.in_table_d1(text[-1])
-    return not ends or any(map(stringprep.in_table_d2, text))

@@ -16,7 +16,7 @@ from worker.model import Reason
 from worker.network import Network, make_context
 from worker.plan import TlsRules
 from worker.probes import table
-from worker.scram import prepare
+from worker.saslprep import prepare
 from worker.scrubbing import MASK, scrub, secrets_of
 from worker.target import Reject, Target, make_target
 
