@@ -52,7 +52,7 @@ def strip(rung: Rung) -> None:
     parts.__call__ = lambda _, __: _NOTHING
     if rung == "spoken":
         parts = Network
-        parts._addresses = _addresses  # noqa: SLF001 -- see above
+        parts._addresses = _addresses  # noqa: SLF001 -- it has no seam there
 
 
 async def _addresses(_: Network, host: Host) -> tuple[Any, ...]:

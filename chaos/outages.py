@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import ExitStack
+from http import HTTPStatus
 from pathlib import Path
 from urllib.error import HTTPError
 
@@ -108,10 +109,10 @@ async def stuck(folder: Path) -> Finding:
     with RegistryServer() as registry, StuckWorker(registry.worker_url, folder) as worker:
 
         async def answers() -> bool:
-            return _code(worker) == 200  # noqa: PLR2004 -- HTTP's
+            return _code(worker) == HTTPStatus.OK
 
         async def is_unhealthy() -> bool:
-            return _code(worker) == 503  # noqa: PLR2004 -- HTTP's
+            return _code(worker) == HTTPStatus.SERVICE_UNAVAILABLE
 
         async def has_ended() -> bool:
             return worker.process.poll() is not None

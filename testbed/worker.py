@@ -111,6 +111,15 @@ async def health(url: str) -> dict[str, tuple[str, str | None]]:
     return {row["name"]: (row["health_check_status"], row["health_check_error"]) for row in rows}
 
 
+async def told(worker: Worker, event: str) -> None:
+    """Wait until a worker has logged an event."""
+
+    async def is_told() -> bool:
+        return bool(worker.events(event))
+
+    await eventually(is_told, f"the worker tells of {event}")
+
+
 async def eventually(
     promise: Callable[[], Awaitable[object]], what: str, within: float = WITHIN_SECONDS
 ) -> None:

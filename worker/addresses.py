@@ -14,10 +14,11 @@ from ipaddress import (
 )
 from typing import Self
 
+from worker.connection import MAX_PORT
+
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 
-MAX_PORT = 65_535
 BLOCKED = tuple(
     map(
         ip_network,

@@ -16,7 +16,7 @@ import pytest
 
 from testbed.ports import free_port
 from testbed.stuck_worker import BLOCK_AFTER_SECONDS, StuckWorker
-from testbed.worker import Worker, eventually, register
+from testbed.worker import Worker, eventually, register, told
 from worker.signals import MARGIN_SECONDS
 
 SLOW = '{"commandTimeout": 20000, "retryStrategy": {"maxAttempts": 1}}'
@@ -105,10 +105,7 @@ async def test_a_second_signal_ends_it_at_once(
         await eventually(runs, "the check runs")
         worker.process.terminate()
 
-        async def drains() -> bool:
-            return bool(worker.events("worker_draining"))
-
-        await eventually(drains, "the worker drains")
+        await told(worker, "worker_draining")
         began = time.monotonic()
         assert worker.stop() == 1
         assert time.monotonic() - began < 2

@@ -25,7 +25,7 @@ from testbed.misbehaving import Caller, MisbehavingServer
 from testbed.namespace import may_make_namespaces, with_resolv_conf
 from testbed.postgresql import PostgreSQLOptions
 from testbed.registry import RegistryServer
-from testbed.worker import Worker, eventually
+from testbed.worker import Worker, eventually, told
 from tests.faults.dialects import POSTGRESQL, REDIS
 from tests.faults.mongodb_cases import MONGODB
 from tests.faults.socket_faults import makers_of_sockets
@@ -295,10 +295,7 @@ async def test_a_second_signal_ends_it_at_once_whatever_it_waits_for(
         await trouble.begin()
         worker.process.terminate()
 
-        async def drains() -> bool:
-            return bool(worker.events("worker_draining"))
-
-        await eventually(drains, "the worker drains")
+        await told(worker, "worker_draining")
         began = time.monotonic()
         assert worker.stop() == 1
         assert time.monotonic() - began < AT_ONCE_SECONDS
@@ -312,11 +309,7 @@ async def test_sigterm_ends_a_start_in_trouble_with_0(
     trouble = kind(registry_url, worker_url, tmp_path)
     await trouble.begin()
     with Worker(worker_url, tmp_path) as worker:
-
-        async def has_started() -> bool:
-            return bool(worker.events("worker_started"))
-
-        await eventually(has_started, "the worker starts")
+        await told(worker, "worker_started")
         began = time.monotonic()
         assert worker.stop() == 0
         assert time.monotonic() - began < GRACE_SECONDS

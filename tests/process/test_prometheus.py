@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from testbed.prometheus import PrometheusServer, promtool
 from testbed.redis import RedisServer
-from testbed.worker import Worker, eventually, register
+from testbed.worker import Worker, eventually, register, told
 
 
 async def test_a_real_prometheus_scrapes_the_worker_without_a_warning(
@@ -32,10 +32,6 @@ async def test_promtool_has_nothing_to_say_against_the_page(
 ) -> None:
     await register(registry_url, "redis", redis_server.url())
     worker = start()
-
-    async def is_checked() -> bool:
-        return bool(worker.events("check_finished"))
-
-    await eventually(is_checked, "the database is checked")
+    await told(worker, "check_finished")
     done = promtool("check", "metrics", text=worker.page("/metrics"))
     assert (done.returncode, done.stdout) == (0, "")

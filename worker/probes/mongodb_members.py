@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from worker.connection import MAX_PORT
 from worker.errors import ProbeError
 from worker.model import Answer, Reason
 from worker.plan import Host
@@ -119,7 +120,7 @@ def _hosts(hello: Mapping[str, Any], *keys: str) -> Iterator[Host]:
 
 def _host(text: object) -> Host | None:
     match = _ADDRESS.fullmatch(text) if isinstance(text, str) else None
-    if match is None or not 1 <= int(match[3]) <= 65_535:  # noqa: PLR2004 -- the range of ports
+    if match is None or not 1 <= int(match[3]) <= MAX_PORT:
         return None
     return Host((match[1] or match[2]).lower(), int(match[3]))
 
