@@ -112,11 +112,13 @@ class Registry:
                 ago,
             )
 
-    async def checked(self) -> int:
-        """Count the rows that have ever been checked."""
+    async def checked(self, since: float = 0) -> int:
+        """Count the rows that have been checked since a POSIX time."""
         async with self.connected() as connection:
             count: int = await connection.fetchval(
-                "select count(*) from platform.databases where last_health_check_at is not null"
+                "select count(*) from platform.databases"
+                " where last_health_check_at > to_timestamp($1)",
+                since,
             )
             return count
 
