@@ -19,6 +19,7 @@ from worker.addresses import AddressRules
 from worker.app import run_loop
 from worker.model import Engine
 from worker.network import Network
+from worker.plan import Config
 
 Ask = Callable[[], Awaitable[object]]
 Way = Literal[
@@ -57,7 +58,7 @@ async def ask_way(order: Order) -> Ask:
     kind: Literal["wire", "drivers"] = "drivers" if order["way"] in {"drivers", "motor"} else "wire"
     driver: Literal["pymongo", "motor"] = "motor" if order["way"] == "motor" else "pymongo"
     probe = probes.table(kind, driver, network)[engine]
-    plan = probe.plan(connection.split(order["url"]), order["config"], ssl_enabled=False)
+    plan = probe.plan(connection.split(order["url"]), Config(order["config"]), ssl_enabled=False)
     await probe.ask(plan)
     if order["way"] == "check":
         return Check(engine, order["url"], probe).ask

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -51,6 +51,8 @@ _TRANSLATED = tuple(
     )
 )
 _COMPATIBLE = IPv6Network("::/96")
+MAX_VERDICTS = 10_000
+"""How many addresses' verdicts are remembered."""
 
 
 def unwrap(address: IPAddress) -> IPAddress:
@@ -70,13 +72,14 @@ def unwrap(address: IPAddress) -> IPAddress:
     return carried or plain
 
 
-@dataclass(slots=True)
 class AddressRules:
     """Networks with a verdict each; the longer prefix wins, at equal length blocked."""
 
-    verdicts: tuple[tuple[IPNetwork, bool], ...]
-    """The longest prefix first; True permits."""
-    protected: frozenset[tuple[IPAddress, int]] = frozenset()
+    def __init__(self, verdicts: Iterable[tuple[IPNetwork, bool]]) -> None:
+        """Take the longest prefix first; True permits."""
+        self._verdicts = tuple(verdicts)
+        self._protected: frozenset[tuple[IPAddress, int]] = frozenset()
+        self._verdict = lru_cache(maxsize=MAX_VERDICTS)(self._look_up)
 
     @classmethod
     def build(cls, allowed: Iterable[IPNetwork], blocked: Iterable[IPNetwork]) -> Self:
@@ -84,7 +87,7 @@ class AddressRules:
         verdicts = [(network, True) for network in allowed]
         verdicts += [(network, False) for network in (*blocked, *BLOCKED)]
         verdicts.sort(key=lambda rule: (-rule[0].prefixlen, rule[1]))
-        return cls(tuple(verdicts))
+        return cls(verdicts)
 
     @classmethod
     def allow_everything(cls) -> Self:
@@ -93,14 +96,14 @@ class AddressRules:
 
     def protect(self, addresses: Iterable[tuple[str, int]]) -> None:
         """Block these addresses and ports, whatever the networks say, in place of the last ones."""
-        self.protected = frozenset((unwrap(ip_address(host)), port) for host, port in addresses)
+        self._protected = frozenset((unwrap(ip_address(host)), port) for host, port in addresses)
 
     def permits(self, address: IPAddress, port: int) -> bool:
         """Whether the worker may contact this address and port, in every way to read it."""
         bare = unwrap(address)
-        if (bare, port) in self.protected or not 0 < port <= MAX_PORT:  # uvloop would cut it
+        if (bare, port) in self._protected or not 0 < port <= MAX_PORT:  # uvloop would cut it
             return False
         return self._verdict(bare) and (bare is address or self._verdict(address))
 
-    def _verdict(self, address: IPAddress) -> bool:
-        return next((verdict for network, verdict in self.verdicts if address in network), True)
+    def _look_up(self, address: IPAddress) -> bool:
+        return next((verdict for network, verdict in self._verdicts if address in network), True)

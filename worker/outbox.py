@@ -40,7 +40,9 @@ class Outbox:
     def put(self, row: RawRow, result: CheckResult) -> None:
         """Take a result; an older one of the same row that still waits is dropped."""
         due = result.started + result.interval
-        self._memory.keep(replace(row, last_reason=result.reason), due)
+        if row.last_reason is not result.reason:
+            row = replace(row, last_reason=result.reason)
+        self._memory.keep(row, due)
         self._pending[row.identity.database_id] = result
         self._meter.pending(len(self._pending))
         self._wake.set()

@@ -118,14 +118,28 @@ class RowConfig(RowModel):
     health_check: HealthCheck = HealthCheck()
 
 
-def parse_config(model: type[M], config: Mapping[str, object]) -> M:
-    """Validate the keys that a model knows; null counts as unset.
+class Config:
+    """A row's `config`; each model of it is made once."""
 
-    Raises:
-        ProbeError: `misconfigured`, naming the first key that does not fit, never its value.
-    """
+    def __init__(self, values: Mapping[str, object]) -> None:
+        self._values = values
+        self._models: dict[type[RowModel], RowModel] = {}
+
+    def read(self, model: type[M]) -> M:
+        """Validate the keys that a model knows; null counts as unset.
+
+        Raises:
+            ProbeError: `misconfigured`, naming the first key that does not fit, never its value.
+        """
+        known = self._models.get(model)
+        if not isinstance(known, model):
+            known = self._models[model] = _validate(model, self._values)
+        return known
+
+
+def _validate(model: type[M], values: Mapping[str, object]) -> M:
     try:
-        return model.model_validate(_without_nulls(config))
+        return model.model_validate(_without_nulls(values))
     except ValidationError as error:
         fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
         key = ".".join(map(str, fault["loc"]))

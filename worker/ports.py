@@ -17,7 +17,7 @@ from worker.model import (
     Lease,
     RawRow,
 )
-from worker.plan import Plan
+from worker.plan import Config, Plan
 
 P = TypeVar("P", bound=Plan)
 Level = Literal["debug", "info", "warn", "error"]
@@ -26,9 +26,7 @@ Level = Literal["debug", "info", "warn", "error"]
 class Probe(Protocol[P]):
     """Everything that the worker knows of one engine."""
 
-    def plan(
-        self, connection: ConnectionString, config: Mapping[str, object], *, ssl_enabled: bool
-    ) -> P:
+    def plan(self, connection: ConnectionString, config: Config, *, ssl_enabled: bool) -> P:
         """Make of a row's data what `ask` needs; contacts nobody.
 
         Raises:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from worker import connection
 from worker.errors import ProbeError
 from worker.model import Engine, Identity, Lease, RawRow, Reason
-from worker.plan import Plan, RowConfig, parse_config
+from worker.plan import Config, Plan, RowConfig
 from worker.ports import Probe
 
 Probes = Mapping[Engine, Probe[Any]]
 MAX_CONFIG_CHARACTERS = 262_144
 """Of the registry's text; it gives one more of a longer one."""
+USUAL_CHARACTERS = 1000
+"""Up to which length a `config` is remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,8 @@ def make_target(row: RawRow, probes: Probes, default_interval: float) -> Target 
     """Believe nothing of a row until it is read; never raises for what a row holds."""
     interval = default_interval
     try:
-        config = _config(row)
-        common = parse_config(RowConfig, config)
+        config = _config(row.config)
+        common = config.read(RowConfig)
         interval = float(common.health_check.interval_seconds or default_interval)
         engine = _engine(row)
         plan = probes[engine].plan(
@@ -75,18 +78,28 @@ def make_target(row: RawRow, probes: Probes, default_interval: float) -> Target 
     )
 
 
-def _config(row: RawRow) -> Mapping[str, object]:
-    if len(row.config) > MAX_CONFIG_CHARACTERS:
-        text = f"config is longer than {MAX_CONFIG_CHARACTERS} characters"
-        raise ProbeError(Reason.MISCONFIGURED, text)
+def _config(text: str) -> Config:
+    return _usual_config(text) if len(text) <= USUAL_CHARACTERS else _read_config(text)
+
+
+def _read_config(text: str) -> Config:
+    if len(text) > MAX_CONFIG_CHARACTERS:
+        raise ProbeError(
+            Reason.MISCONFIGURED, f"config is longer than {MAX_CONFIG_CHARACTERS} characters"
+        )
     try:
-        config = json.loads(row.config)
+        config = json.loads(text)
     except (ValueError, RecursionError):  # jsonb holds numbers and depths that Python refuses
-        text = "config holds a number or a nesting that is too long to be read"
-        raise ProbeError(Reason.MISCONFIGURED, text) from None
+        raise ProbeError(
+            Reason.MISCONFIGURED, "config holds a number or a nesting that is too long to be read"
+        ) from None
     if not isinstance(config, dict):
         raise ProbeError(Reason.MISCONFIGURED, "config is not a JSON object")
-    return config
+    return Config(config)
+
+
+_usual_config = lru_cache(maxsize=1000)(_read_config)
+"""Most rows have the platform's defaults."""
 
 
 def _engine(row: RawRow) -> Engine:

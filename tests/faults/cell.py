@@ -8,7 +8,7 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ from worker.fleet import Fleet
 from worker.metrics import Metrics
 from worker.model import Answer, CheckResult, Engine, Event, Identity, Lease, RawRow, Reason, Status
 from worker.network import Network
-from worker.plan import Plan
+from worker.plan import Config, Plan
 from worker.ports import Log, Probe
 from worker.target import Probes, Reject, Target, make_target
 
@@ -62,9 +62,7 @@ class Eavesdropper:
     probe: Probe[Any]
     errors: list[BaseException] = field(default_factory=list)
 
-    def plan(
-        self, connection: ConnectionString, config: Mapping[str, object], *, ssl_enabled: bool
-    ) -> Plan:
+    def plan(self, connection: ConnectionString, config: Config, *, ssl_enabled: bool) -> Plan:
         plan: Plan = self.probe.plan(connection, config, ssl_enabled=ssl_enabled)
         return plan
 

@@ -12,6 +12,7 @@ from worker.connection import split
 from worker.errors import ProbeError
 from worker.model import Reason
 from worker.network import AddressRules, Network
+from worker.plan import Config
 from worker.ports import Probe
 from worker.probes.drivers.mongodb import MongoDBDriverProbe
 from worker.probes.mongodb import MongoDBProbe
@@ -44,7 +45,7 @@ async def ask(kind: str, url: str, config: Mapping[str, object] | None = None) -
     """Ask once, within the plan's time and half a second."""
     probe = make_probe(kind)
     try:
-        plan = probe.plan(split(url), config or {}, ssl_enabled=False)
+        plan = probe.plan(split(url), Config(config or {}), ssl_enabled=False)
         async with asyncio.timeout(plan.attempt_timeout + 0.5):
             await probe.ask(plan)
     except ProbeError as error:

@@ -15,6 +15,7 @@ from tests.probes.mongodb_asking import (
 )
 from worker.connection import split
 from worker.model import Phase, Reason
+from worker.plan import Config
 
 # PyMongo leaves sockets that could not connect to the garbage collection.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -108,7 +109,7 @@ async def test_a_server_that_asks_nobody_is_ok(open_to_all: MongoDBServer, kind:
 
 async def test_an_answer_tells_its_phases(secured: MongoDBServer) -> None:
     probe = make_probe("wire")
-    answer = await probe.ask(probe.plan(split(secured.url()), {}, ssl_enabled=False))
+    answer = await probe.ask(probe.plan(split(secured.url()), Config({}), ssl_enabled=False))
     assert answer.phases.keys() == {Phase.DNS, Phase.CONNECT, Phase.AUTH, Phase.PING}
     assert all(seconds >= 0 for seconds in answer.phases.values())
 

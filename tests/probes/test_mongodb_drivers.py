@@ -14,6 +14,7 @@ from pymongo import AsyncMongoClient
 from testbed.mongodb import MongoDBServer
 from testbed.programs import clean_environment
 from worker.connection import split
+from worker.plan import Config
 from worker.probes.drivers.mongodb import (
     CLOSE_SECONDS,
     GOODBYE_SECONDS,
@@ -49,7 +50,7 @@ async def test_a_client_that_does_not_close_holds_no_check_up(
 ) -> None:
     probe = MongoDBDriverProbe("pymongo")
     probe._library = HangingGoodbye()
-    plan = probe.plan(split(mongodb_server.url()), {}, ssl_enabled=False)
+    plan = probe.plan(split(mongodb_server.url()), Config({}), ssl_enabled=False)
     loop = asyncio.get_running_loop()
     started = loop.time()
     answer = await probe.ask(plan)

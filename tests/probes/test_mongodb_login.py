@@ -14,6 +14,7 @@ from testbed.mongodb_fake import SALT
 from worker.connection import split
 from worker.errors import ProbeError
 from worker.model import Reason
+from worker.plan import Config
 from worker.probes.mongodb_login import Login, sign_in
 from worker.probes.mongodb_plan import MongoDBPlan, make_plan
 from worker.probes.mongodb_wire import Conversation, read_error
@@ -94,7 +95,7 @@ def store() -> Iterator[SaltedPasswords]:
 
 def plan(tail: str = "") -> MongoDBPlan:
     url = f"mongodb://app:{PASSWORD}@db.example.com/{tail}"
-    return make_plan(split(url), {}, ssl_enabled=False)
+    return make_plan(split(url), Config({}), ssl_enabled=False)
 
 
 async def enter(server: Server, store: SaltedPasswords, tail: str = "") -> list[str]:

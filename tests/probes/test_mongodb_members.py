@@ -12,7 +12,7 @@ from testbed.mongodb_fake import hello, member
 from worker.connection import split
 from worker.errors import ProbeError
 from worker.model import Answer, Reason
-from worker.plan import Host
+from worker.plan import Config, Host
 from worker.probes.mongodb_members import MAX_HOSTS, Search, Unsuitable, Visit, judge
 from worker.probes.mongodb_plan import MongoDBPlan, make_plan
 
@@ -27,7 +27,7 @@ Deployment = Mapping[Host, Mapping[str, Any] | ProbeError | str]
 
 def plan(hosts: str = "a:1", **options: str) -> MongoDBPlan:
     query = "&".join(f"{name}={value}" for name, value in options.items())
-    return make_plan(split(f"mongodb://{hosts}/?{query}"), {}, ssl_enabled=False)
+    return make_plan(split(f"mongodb://{hosts}/?{query}"), Config({}), ssl_enabled=False)
 
 
 def verdict(made: MongoDBPlan, about: Mapping[str, Any], host: Host = A) -> Reason:

@@ -10,7 +10,7 @@ import pytest
 from worker.connection import split
 from worker.errors import ProbeError
 from worker.model import Reason
-from worker.plan import Host, TlsRules
+from worker.plan import Config, Host, TlsRules
 from worker.probes.mongodb import with_dns
 from worker.probes.mongodb_plan import MongoDBPlan, make_plan, txt_options
 
@@ -24,7 +24,7 @@ UNVERIFIED = TlsRules(verifies_chain=False, verifies_name=False)
 def plan(
     url: str, config: Mapping[str, object] | None = None, *, ssl_enabled: bool = False
 ) -> MongoDBPlan:
-    return make_plan(split(url), config or {}, ssl_enabled=ssl_enabled)
+    return make_plan(split(url), Config(config or {}), ssl_enabled=ssl_enabled)
 
 
 def fault(

@@ -14,6 +14,7 @@ from worker.connection import split
 from worker.errors import ProbeError
 from worker.model import Answer, Phase, Reason
 from worker.network import AddressRules, Network
+from worker.plan import Config
 from worker.ports import Probe
 from worker.probes.drivers.postgresql import PostgreSQLDriverProbe
 from worker.probes.postgresql import PostgreSQLProbe
@@ -27,7 +28,7 @@ def plan(
     url: str, config: Mapping[str, object] | None = None, *, ssl_enabled: bool = False
 ) -> PostgreSQLPlan:
     probe = PostgreSQLProbe(Network(AddressRules.allow_everything()))
-    return probe.plan(split(url), config or {}, ssl_enabled=ssl_enabled)
+    return probe.plan(split(url), Config(config or {}), ssl_enabled=ssl_enabled)
 
 
 def postgresql_probe(kind: str) -> Probe[PostgreSQLPlan]:

@@ -14,6 +14,7 @@ from worker.connection import split
 from worker.errors import ProbeError
 from worker.model import Answer, Phase, Reason
 from worker.network import AddressRules, Network
+from worker.plan import Config
 from worker.ports import Probe
 from worker.probes.drivers.redis import RedisDriverProbe
 from worker.probes.redis import RedisPlan, RedisProbe, read_error
@@ -26,7 +27,7 @@ def plan(
     url: str, config: Mapping[str, object] | None = None, *, ssl_enabled: bool = False
 ) -> RedisPlan:
     probe = RedisProbe(Network(AddressRules.allow_everything()))
-    return probe.plan(split(url), config or {}, ssl_enabled=ssl_enabled)
+    return probe.plan(split(url), Config(config or {}), ssl_enabled=ssl_enabled)
 
 
 def redis_probe(kind: str) -> Probe[RedisPlan]:

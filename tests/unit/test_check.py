@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -14,7 +14,7 @@ from worker.check import Checker
 from worker.connection import ConnectionString
 from worker.errors import ProbeError
 from worker.model import Answer, CheckResult, Engine, Event, Phase, RawRow, Reason, Status
-from worker.plan import Host, Plan
+from worker.plan import Config, Host, Plan
 from worker.ports import Level
 
 SECRET = "hunter2-@é"
@@ -30,9 +30,7 @@ class Script:
     asked: int = 0
     breaks: str = ""
 
-    def plan(
-        self, connection: ConnectionString, config: Mapping[str, object], *, ssl_enabled: bool
-    ) -> Plan:
+    def plan(self, connection: ConnectionString, config: Config, *, ssl_enabled: bool) -> Plan:
         if self.breaks:
             raise LookupError(self.breaks)
         return Plan(

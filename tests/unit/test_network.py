@@ -15,6 +15,7 @@ from worker.connection import split
 from worker.errors import ProbeError
 from worker.model import Engine, Reason
 from worker.network import AddressRules, Network
+from worker.plan import Config
 from worker.probes import table
 from worker.resolver import Resolver
 
@@ -52,7 +53,7 @@ async def fault(
 ) -> ProbeError:
     probe = table("wire", "pymongo", Network(rules, resolver))[engine]
     config = {"serverSelectionTimeoutMS": 500, "connectTimeout": 500, "commandTimeout": 500}
-    plan = probe.plan(split(URLS[engine].format(place)), config, ssl_enabled=False)
+    plan = probe.plan(split(URLS[engine].format(place)), Config(config), ssl_enabled=False)
     with pytest.raises(ProbeError) as caught:
         await asyncio.wait_for(probe.ask(plan), 5)
     return caught.value
@@ -154,7 +155,7 @@ async def test_a_mongodb_name_whose_srv_record_points_at_loopback_is_not_contact
     async with nameserver(zone) as (_, resolver):
         probe = table("wire", "pymongo", Network(probe_rules, Resolver(resolver)))[Engine.MONGODB]
         url = "mongodb+srv://u:pw-secret@cluster.example/?tls=false"
-        plan = probe.plan(split(url), {}, ssl_enabled=False)
+        plan = probe.plan(split(url), Config({}), ssl_enabled=False)
         with pytest.raises(ProbeError) as caught:
             await probe.ask(plan)
     assert caught.value.reason is Reason.BLOCKED

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from worker.errors import ProbeError
 from worker.model import Reason
-from worker.plan import Host, Plan, RowModel, TlsRules, parse_config
+from worker.plan import Config, Host, Plan, RowModel, TlsRules
 
 
 class Model(RowModel):
@@ -41,14 +41,14 @@ def test_a_plan_without_password_has_no_secrets() -> None:
 
 
 def test_keys_are_camel_case_and_unknown_ones_are_ignored() -> None:
-    assert parse_config(Model, {"someKey": 5, "other": "x", "some_key": 7}).some_key == 5
-    assert parse_config(Model, {"someKey": None}).some_key == 1
+    assert Config({"someKey": 5, "other": "x", "some_key": 7}).read(Model).some_key == 5
+    assert Config({"someKey": None}).read(Model).some_key == 1
 
 
 @pytest.mark.parametrize("value", ["the-secret", 10, 0, 1.5, True, ["the-secret"], {"a": 1}])
 def test_a_value_that_does_not_fit_is_named_by_its_key_and_not_shown(value: object) -> None:
     with pytest.raises(ProbeError) as caught:
-        parse_config(Model, {"someKey": value})
+        Config({"someKey": value}).read(Model)
     assert caught.value.reason is Reason.MISCONFIGURED
     assert caught.value.text.startswith("config.someKey: ")
     assert "the-secret" not in caught.value.text

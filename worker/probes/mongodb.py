@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import replace
 
 from worker.connection import ConnectionString
 from worker.errors import ProbeError
 from worker.model import Answer, Phase, Reason
 from worker.network import Network
-from worker.plan import Host
+from worker.plan import Config, Host
 from worker.probes.mongodb_login import Login, sign_in
 from worker.probes.mongodb_members import Search, Unsuitable, Visit, judge
 from worker.probes.mongodb_plan import (
@@ -34,7 +33,7 @@ class MongoDBProbe:
         self._store = store or SaltedPasswords()
 
     def plan(
-        self, connection: ConnectionString, config: Mapping[str, object], *, ssl_enabled: bool
+        self, connection: ConnectionString, config: Config, *, ssl_enabled: bool
     ) -> MongoDBPlan:
         """Make a plan of a row's data; see `make_plan`."""
         return make_plan(connection, config, ssl_enabled=ssl_enabled)

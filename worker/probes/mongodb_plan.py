@@ -11,7 +11,7 @@ from pydantic import Field
 from worker.connection import ConnectionString
 from worker.errors import ProbeError
 from worker.model import Reason
-from worker.plan import MAX_MILLISECONDS, Host, Plan, RowModel, Tls, TlsRules, parse_config
+from worker.plan import MAX_MILLISECONDS, Config, Host, Plan, RowModel, Tls, TlsRules
 
 DEFAULT_PORT = 27017
 SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-1")
@@ -88,9 +88,7 @@ class MongoDBPlan(Plan):
         return self.auth_source or self.database or "admin"
 
 
-def make_plan(
-    connection: ConnectionString, config: Mapping[str, object], *, ssl_enabled: bool
-) -> MongoDBPlan:
+def make_plan(connection: ConnectionString, config: Config, *, ssl_enabled: bool) -> MongoDBPlan:
     """Make a plan of a row's data; shared with the client libraries' probe.
 
     What a connection string may say: the MongoDB specifications "Connection String" and "URI
@@ -101,7 +99,7 @@ def make_plan(
     """
     if connection.scheme not in {"mongodb", "mongodb+srv"}:
         raise unusable("the connection string's scheme is neither mongodb nor mongodb+srv")
-    row = parse_config(MongoDBConfig, config)
+    row = config.read(MongoDBConfig)
     options = dict(connection.options)
     is_srv = connection.scheme == "mongodb+srv"
     tls = _tls_rules(row.tls, options, is_on_by_default=ssl_enabled or is_srv)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 
 from worker.connection import ConnectionString
 from worker.errors import ProbeError
 from worker.model import Answer, Engine, Phase, Reason
 from worker.network import Network
-from worker.plan import Host
+from worker.plan import Config, Host
 from worker.probes.postgresql_plan import PostgreSQLPlan, make_plan
 from worker.probes.postgresql_wire import ElsewhereError, Session, ask_for_tls
 from worker.probes.strangers import recognize
@@ -27,7 +26,7 @@ class PostgreSQLProbe:
         self._store = store or SaltedPasswords()
 
     def plan(
-        self, connection: ConnectionString, config: Mapping[str, object], *, ssl_enabled: bool
+        self, connection: ConnectionString, config: Config, *, ssl_enabled: bool
     ) -> PostgreSQLPlan:
         """Make a plan of a row's data; see `make_plan`."""
         return make_plan(connection, config, ssl_enabled=ssl_enabled)

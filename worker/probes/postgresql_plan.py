@@ -12,7 +12,7 @@ from pydantic import Field
 from worker.connection import ConnectionString
 from worker.errors import ProbeError
 from worker.model import Reason
-from worker.plan import MAX_MILLISECONDS, Host, Plan, RowModel, Tls, TlsRules, parse_config
+from worker.plan import MAX_MILLISECONDS, Config, Host, Plan, RowModel, Tls, TlsRules
 from worker.scrubbing import secret_forms
 
 APPLICATION_NAME = "database-health-worker"
@@ -114,9 +114,7 @@ class PostgreSQLPlan(Plan):
             yield from secret_forms(value)
 
 
-def make_plan(
-    connection: ConnectionString, config: Mapping[str, object], *, ssl_enabled: bool
-) -> PostgreSQLPlan:
+def make_plan(connection: ConnectionString, config: Config, *, ssl_enabled: bool) -> PostgreSQLPlan:
     """Make a plan of a row's data; shared with the client library's probe.
 
     Raises:
@@ -126,7 +124,7 @@ def make_plan(
         raise _unusable("the connection string's scheme is neither postgresql nor postgres")
     if len(connection.hosts) > MAX_HOSTS:
         raise _unusable(f"the connection string names more than {MAX_HOSTS} hosts")
-    row = parse_config(PostgreSQLConfig, config)
+    row = config.read(PostgreSQLConfig)
     options = dict(connection.options)
     # libpq lets these win over what stands in front of the question mark.
     username = options.pop("user", connection.username)

@@ -13,7 +13,7 @@ from worker.connection import ConnectionString
 from worker.errors import ProbeError, Reading
 from worker.model import Answer, Engine, Phase, Reason
 from worker.network import Connection, Network
-from worker.plan import MAX_MILLISECONDS, Host, Plan, RowModel, Tls, TlsRules, parse_config
+from worker.plan import MAX_MILLISECONDS, Config, Host, Plan, RowModel, Tls, TlsRules
 from worker.probes.strangers import recognize
 from worker.scrubbing import quoted
 from worker.stopwatch import Stopwatch
@@ -63,9 +63,7 @@ class RedisPlan(Plan):
         return (self.password,) if self.password else ()
 
 
-def make_plan(
-    connection: ConnectionString, config: Mapping[str, object], *, ssl_enabled: bool
-) -> RedisPlan:
+def make_plan(connection: ConnectionString, config: Config, *, ssl_enabled: bool) -> RedisPlan:
     """Make a plan of a row's data; shared with the client library's probe.
 
     Raises:
@@ -75,7 +73,7 @@ def make_plan(
         raise _unusable("the connection string's scheme is neither redis nor rediss")
     if len(connection.hosts) > 1:
         raise _unusable("the connection string names several hosts, Redis takes one")
-    row = parse_config(RedisConfig, config)
+    row = config.read(RedisConfig)
     options = dict(connection.options)
     index = _index(connection.database, options.pop("db", None), row.db)
     # The registration of the scheme with IANA allows a password here; the user info goes first.
@@ -191,9 +189,7 @@ class RedisProbe:
     def __init__(self, network: Network) -> None:
         self._network = network
 
-    def plan(
-        self, connection: ConnectionString, config: Mapping[str, object], *, ssl_enabled: bool
-    ) -> RedisPlan:
+    def plan(self, connection: ConnectionString, config: Config, *, ssl_enabled: bool) -> RedisPlan:
         """Make a plan of a row's data; see `make_plan`."""
         return make_plan(connection, config, ssl_enabled=ssl_enabled)
 

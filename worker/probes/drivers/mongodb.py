@@ -20,6 +20,7 @@ from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeou
 from worker.connection import ConnectionString
 from worker.errors import ProbeError, translate
 from worker.model import Answer, Phase, Reason
+from worker.plan import Config
 from worker.probes.drivers.mongodb_errors import RULES, read_topology
 from worker.probes.mongodb_plan import MongoDBPlan, make_plan, unusable
 from worker.probes.mongodb_wire import AUTHENTICATION_FAILED
@@ -81,7 +82,7 @@ class MongoDBDriverProbe:
         self._closing: set[asyncio.Future[None]] = set()
 
     def plan(
-        self, connection: ConnectionString, config: Mapping[str, object], *, ssl_enabled: bool
+        self, connection: ConnectionString, config: Config, *, ssl_enabled: bool
     ) -> MongoDBPlan:
         """Make a plan of a row's data; see `make_plan`."""
         plan = make_plan(connection, config, ssl_enabled=ssl_enabled)

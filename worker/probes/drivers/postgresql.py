@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
 from typing import Any
 
 import asyncpg
@@ -13,7 +12,7 @@ from worker.connection import ConnectionString
 from worker.errors import Reading, Rule, reading, translate
 from worker.model import Answer, Reason
 from worker.network import make_context
-from worker.plan import TlsRules
+from worker.plan import Config, TlsRules
 from worker.probes.postgresql import unwished
 from worker.probes.postgresql_plan import PostgreSQLPlan, make_plan
 from worker.probes.postgresql_wire import read_error
@@ -108,7 +107,7 @@ class PostgreSQLDriverProbe:
     """Asks a PostgreSQL as an application with asyncpg would."""
 
     def plan(
-        self, connection: ConnectionString, config: Mapping[str, object], *, ssl_enabled: bool
+        self, connection: ConnectionString, config: Config, *, ssl_enabled: bool
     ) -> PostgreSQLPlan:
         """Make a plan of a row's data; see `make_plan`."""
         return make_plan(connection, config, ssl_enabled=ssl_enabled)

@@ -17,6 +17,7 @@ from worker.connection import ConnectionString
 from worker.errors import NETWORK_RULES, ProbeError, Reading, Rule, reading, translate
 from worker.model import Answer, Reason
 from worker.network import make_context
+from worker.plan import Config
 from worker.probes.redis import RedisPlan, make_plan, read_error
 
 _STRANGER = "the answer is not Redis'"
@@ -81,9 +82,7 @@ class _Connection(Connection):
 class RedisDriverProbe:
     """Asks a Redis as an application with redis-py would."""
 
-    def plan(
-        self, connection: ConnectionString, config: Mapping[str, object], *, ssl_enabled: bool
-    ) -> RedisPlan:
+    def plan(self, connection: ConnectionString, config: Config, *, ssl_enabled: bool) -> RedisPlan:
         """Make a plan of a row's data; see `make_plan`."""
         return make_plan(connection, config, ssl_enabled=ssl_enabled)
 
