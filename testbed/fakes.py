@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
-from worker.check import Checker
+from worker.check import Check, Checker
 from worker.errors import RegistryUnavailableError
 from worker.model import Change, CheckResult, Event, Identity, Lease, RawRow, Reason, Status
 from worker.ports import Level, Recorded
@@ -138,7 +139,11 @@ class FakeChecker(Checker):
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def check(self, row: RawRow) -> CheckResult:
+    def prepare(self, row: RawRow) -> Check:
+        """Make every row ready."""
+        return partial(self._pass, row)
+
+    async def _pass(self, row: RawRow) -> CheckResult:
         """Wait at the gate, then return the result."""
         self.checked.append(row)
         await self.gate.wait()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from worker.crash import tell
 from worker.errors import ADVICE, ProbeError, translate
@@ -14,6 +16,9 @@ from worker.plan import Plan
 from worker.ports import Log
 from worker.scrubbing import clean, scrub_quotes, secrets_of
 from worker.target import Probes, Reject, Target, make_target
+
+Check = Callable[[], Coroutine[Any, Any, CheckResult]]
+"""A check that is ready: everything about the row is known, and nobody was contacted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +48,33 @@ class Checker:
         """How many attempts were told to stop and have not yet."""
         return len(self._stragglers)
 
-    async def check(self, row: RawRow) -> CheckResult:
-        """Check one row once; whatever it holds and whatever breaks, there is a result."""
-        started = time.monotonic()
+    def prepare(self, row: RawRow) -> Check:
+        """Read what a row holds; the check starts when what is returned is called.
+
+        Whatever the row holds and whatever breaks, that has a result.
+        """
         try:
             target = make_target(row, self._probes, self._default_interval)
-            if isinstance(target, Reject):
-                return _rejected(target, started)
-            return await self._check(target, started)
         except Exception as error:  # noqa: BLE001 -- a row that breaks our code is data, too
-            secrets = secrets_of(row.connection_string or "")
-            fault = self._crash(row.identity, error, secrets)
-            return _rejected(
-                Reject(row.identity, row.lease, fault, self._default_interval), started
-            )
+            target = self._break(row, error)
+        return partial(self._carry_out, row, target)
+
+    async def check(self, row: RawRow) -> CheckResult:
+        """Check one row once, at once."""
+        return await self.prepare(row)()
+
+    async def _carry_out(self, row: RawRow, target: Target | Reject) -> CheckResult:
+        started = time.monotonic()
+        if isinstance(target, Reject):
+            return _rejected(target, started)
+        try:
+            return await self._check(target, started)
+        except Exception as error:  # noqa: BLE001 -- as above
+            return _rejected(self._break(row, error), started)
+
+    def _break(self, row: RawRow, error: Exception) -> Reject:
+        fault = self._crash(row.identity, error, secrets_of(row.connection_string or ""))
+        return Reject(row.identity, row.lease, fault, self._default_interval)
 
     async def _check(self, target: Target, started: float) -> CheckResult:
         """Ask one target until it answers, a retry is pointless, or the deadline is near."""
