@@ -56,7 +56,9 @@ class Connection(asyncio.Protocol):
         self._finish(ProbeError(Reason.CLOSED, "the server closed the connection"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note why the connection ended."""
+        """Note why the connection ended, unless we have ended it."""
+        if self._transport is None:
+            return
         fault = translate(exc, ()) if exc else None
         self._finish(fault or ProbeError(Reason.CLOSED, "the server closed the connection"))
 
@@ -104,6 +106,7 @@ class Connection(asyncio.Protocol):
         """Close at once, whatever the server does."""
         if self._transport is not None:
             self._transport.abort()
+            self._transport = None
 
     def _take(self, count: int) -> bytes:
         taken = bytes(self._buffer[:count])
