@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import random
 import socket
 from contextlib import closing
@@ -12,6 +13,13 @@ HIGHEST = 65535
 
 # A name in the kernel stands for each port we took. It vanishes with this process, however it ends.
 _taken: dict[int, socket.socket] = {}
+
+
+@atexit.register
+def _release_all() -> None:
+    """Let go in order, so that Python does not warn of sockets left open at a usual end."""
+    while _taken:
+        _taken.popitem()[1].close()
 
 
 def free_port() -> int:
