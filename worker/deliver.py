@@ -1,4 +1,4 @@
-"""Gives a result to every sink that takes it at once: counters, the log, the fleet."""
+"""Gives a result to every sink but the registry: counters, the log, the fleet."""
 
 from __future__ import annotations
 

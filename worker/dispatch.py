@@ -24,7 +24,7 @@ CUT_OFF_PATIENCE_SECONDS = 0.5
 CUT_SECONDS = 0.5
 """How long a check that is cut may take to end."""
 GATHER_SECONDS = 0.05
-"""How long a result waits for others: a dozen cost half as much together as one by one."""
+"""How long a result waits for others, see docs/adr/0013."""
 AGAIN_SECONDS = 0.1
 """After how long a goodbye that the registry did not hear is tried again."""
 GOODBYE_SECONDS = 2.0
@@ -196,7 +196,7 @@ class Dispatcher:
                 self._start(row)
 
     def _start(self, row: RawRow) -> None:
-        # Prepared where rows come in numbers, for the processor has then what it needs at hand.
+        # Prepared here, for rows come in numbers: see docs/adr/0013.
         task = asyncio.create_task(self._carry(row, self._checker.prepare(row)))
         self._running[task] = row
         self._waiting.add(task)
