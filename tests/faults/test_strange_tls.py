@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import replace
@@ -112,6 +113,8 @@ async def test_an_encrypted_reply_without_end_is_protocol(dialect: Dialect, stag
     context = stage.certificates.good.server_context()
     with MisbehavingServer(babbling(*dialect.flood), tls=context) as server:
         case = case_at(dialect, stage, server)
+        # Nobody signs in: what follows a sign-in would not do for an answer to it anyway.
+        case = replace(case, url=re.sub("//.*@", "//", case.url))
         judge(await carry(case, dialect.engine, Way.WIRE), case, expect(Reason.PROTOCOL))
 
 
@@ -134,3 +137,8 @@ async def test_a_chain_of_certificates_that_is_too_long_is_tls(stage: Stage) -> 
 
 def test_no_server_makes_us_shake_hands_again() -> None:
     assert make_context(TlsRules()).options & ssl.OP_NO_RENEGOTIATION
+
+
+def test_no_server_chooses_the_size_of_our_sums() -> None:
+    ciphers = make_context(TlsRules()).get_ciphers()
+    assert {"kx-ecdhe"} < {cipher["kea"] for cipher in ciphers} <= {"kx-ecdhe", "kx-any"}
