@@ -1,4 +1,4 @@
-"""The one door out: names, address rules, TCP, TLS, bounded reads."""
+"""The one door out: names, address rules, TCP, bounded reads."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ from worker.model import Phase, Reason
 from worker.plan import Host, TlsRules
 from worker.resolver import SILENT_RESOLVER, Resolver
 from worker.stopwatch import Stopwatch
+from worker.tls import Handshakes, TlsSession
 
 __all__ = ["MAX_REPLY", "AddressRules", "Connection", "Network"]
 
-CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!aNULL"
-"""Those of TLS 1.2, without finite-field groups, whose size the server chooses: one of 10,000 bits
-held the loop up for five seconds."""
 MAX_REPLY = 65_536
 """Bytes that are read, or kept unread, of one reply."""
-HANDSHAKE_SECONDS = 300.0
-"""asyncio's own bound on a handshake; the caller's is shorter."""
 
 
 class Connection(asyncio.Protocol):
     """One connection to a target; keeps at most MAX_REPLY bytes and a read's worth unread."""
 
-    def __init__(self) -> None:
+    def __init__(self, handshakes: Handshakes) -> None:
+        self._handshakes = handshakes
+        self._tls: TlsSession | None = None
+        """Once its handshake is done: until then what comes is kept as it is."""
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._waiter: asyncio.Future[None] | None = None
@@ -39,13 +38,13 @@ class Connection(asyncio.Protocol):
         self._is_paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport, or after a handshake the one that encrypts."""
+        """Take the transport."""
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "pause_reading")  # noqa: S101 -- uvloop's transports are no asyncio.Transport
         self._transport = transport  # type: ignore[assignment]  # as above
 
     def data_received(self, data: bytes) -> None:
         """Keep what came, and let no more come when that is too much."""
-        self._buffer += data
+        self._keep(data)
         if len(self._buffer) > MAX_REPLY and self._transport and not self._is_paused:
             self._is_paused = True
             self._transport.pause_reading()
@@ -64,8 +63,10 @@ class Connection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send, without waiting."""
-        if self._transport is not None and self._end is None:
-            self._transport.write(data)
+        if self._tls is not None and self._end is None:
+            self._tls.encrypt(data)
+            data = self._tls.to_send()
+        self._send(data)
 
     async def read_exactly(self, count: int) -> bytes:
         """Read so many bytes; ProbeError `protocol` where that is absurd, `closed` at the end."""
@@ -87,26 +88,41 @@ class Connection(asyncio.Protocol):
         """Encrypt from now on; bytes that came in clear before count as an attack."""
         if self._buffer:
             raise ProbeError(Reason.PROTOCOL, "the server sent more than it was asked before TLS")
-        if self._transport is None or self._end is not None:
-            raise self._end or ProbeError(Reason.CLOSED, "the server closed the connection")
         with watch(Phase.TLS):
-            try:
-                transport = await asyncio.get_running_loop().start_tls(
-                    self._transport,
-                    self,
-                    make_context(rules),
-                    server_hostname=rules.servername or host.name,
-                    ssl_handshake_timeout=HANDSHAKE_SECONDS,
-                )
-            except (OSError, EOFError) as error:
-                raise blame(error) from None
-        self._transport = transport or self._transport
+            session = TlsSession(rules, host)
+            is_done = session.shake_hands(b"")
+            while not is_done:
+                self._send(session.to_send())
+                received = self._take(len(self._buffer)) or await self._next()
+                try:
+                    is_done = await self._handshakes.go_on(session, received, host)
+                except ssl.SSLError as error:
+                    self._send(session.to_send())  # why we refuse
+                    raise blame(error) from None
+            self._send(session.to_send())
+            self._tls = session
+            self._keep(self._take(len(self._buffer)))
 
     def abort(self) -> None:
         """Close at once, whatever the server does."""
         if self._transport is not None:
             self._transport.abort()
             self._transport = None
+
+    def _keep(self, data: bytes) -> None:
+        """Put what came into the buffer, in clear; what there is no room for waits encrypted."""
+        if self._tls is None:
+            self._buffer += data
+            return
+        try:
+            self._buffer += self._tls.decrypt(data, MAX_REPLY + 1 - len(self._buffer))
+        except (ssl.SSLError, EOFError) as error:
+            self._finish(blame(error))
+        self._send(self._tls.to_send())
+
+    def _send(self, data: bytes) -> None:
+        if data and self._transport is not None and self._end is None:
+            self._transport.write(data)
 
     def _take(self, count: int) -> bytes:
         taken = bytes(self._buffer[:count])
@@ -116,7 +132,16 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return taken
 
+    async def _next(self) -> bytes:
+        await self._more()
+        return self._take(len(self._buffer))
+
     async def _more(self) -> None:
+        if self._tls is not None:
+            known = len(self._buffer)
+            self._keep(b"")
+            if len(self._buffer) > known:
+                return
         if self._end is not None:
             raise self._end
         self._waiter = asyncio.get_running_loop().create_future()
@@ -140,6 +165,7 @@ class Network:
     def __init__(self, rules: AddressRules, resolver: Resolver | None = None) -> None:
         self._rules = rules
         self._resolver = resolver or Resolver()
+        self._handshakes = Handshakes()
 
     @asynccontextmanager
     async def connect(
@@ -152,7 +178,7 @@ class Network:
         """
         with watch(Phase.DNS):
             addresses = await self._addresses(host)
-        connection = Connection()
+        connection = Connection(self._handshakes)
         try:
             with watch(Phase.CONNECT):
                 await open_first(addresses, host.port, connection)
@@ -205,24 +231,3 @@ def _literal(name: str) -> IPAddress | None:
         return ip_address(name)
     except ValueError:
         return None
-
-
-@lru_cache(maxsize=256)
-def make_context(rules: TlsRules) -> ssl.SSLContext:
-    """Make the context that all targets with these rules share: building one takes 18 ms."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(CIPHERS)
-    context.options |= ssl.OP_NO_RENEGOTIATION  # a server could ask for it without end
-    context.check_hostname = rules.verifies_chain and rules.verifies_name
-    context.verify_mode = ssl.CERT_REQUIRED if rules.verifies_chain else ssl.CERT_NONE
-    if rules.ca is None:
-        context.load_default_certs()
-        return context
-    try:
-        context.load_verify_locations(cadata=rules.ca)
-    except (ssl.SSLError, ValueError, TypeError):
-        raise ProbeError(
-            Reason.MISCONFIGURED, "config.tls.ca: no certificate in PEM form"
-        ) from None
-    return context

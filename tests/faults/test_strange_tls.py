@@ -26,8 +26,9 @@ from tests.faults.matrix import Case, Way, expect
 from tests.faults.mongodb_cases import MONGODB
 from tests.faults.stage import Stage
 from worker.model import Engine, Reason
-from worker.network import MAX_REPLY, make_context
+from worker.network import MAX_REPLY
 from worker.plan import TlsRules
+from worker.tls import make_context
 
 every_engine = pytest.mark.parametrize(
     "dialect", [REDIS, POSTGRESQL, MONGODB], ids=lambda dialect: str(dialect.engine)

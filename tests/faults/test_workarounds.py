@@ -14,10 +14,10 @@ from tests.faults.matrix import Way
 from tests.faults.stage import Stage
 from tests.faults.table import ROWS
 from worker import dialing, errors
-from worker.network import make_context
 from worker.probes.drivers import postgresql as asyncpg_probe
 from worker.probes.drivers import redis as redis_py_probe
 from worker.resolver import Resolver
+from worker.tls import make_context
 
 Break = Callable[[pytest.MonkeyPatch], None]
 as_root = pytest.mark.skipif(
@@ -30,7 +30,6 @@ def let_redis_py_retry(patch: pytest.MonkeyPatch) -> None:
 
 
 def let_asyncpg_name_the_host(patch: pytest.MonkeyPatch) -> None:
-    make_context.cache_clear()  # those that are shared know the name already
     patch.setattr(asyncpg_probe, "_context", make_context)
 
 

@@ -13,12 +13,13 @@ from worker.addresses import AddressRules
 from worker.connection import split
 from worker.errors import ProbeError
 from worker.model import Reason
-from worker.network import Network, make_context
+from worker.network import Network
 from worker.plan import TlsRules
 from worker.probes import table
 from worker.saslprep import prepare
 from worker.scrubbing import MASK, scrub, secrets_of
 from worker.target import Reject, Target, make_target
+from worker.tls import make_context
 
 PROBES = table("wire", "pymongo", Network(AddressRules.allow_everything()))
 

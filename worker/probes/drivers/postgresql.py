@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from functools import lru_cache
 from typing import Any
 
 import asyncpg
@@ -11,11 +12,11 @@ import asyncpg
 from worker.connection import ConnectionString
 from worker.errors import Reading, Rule, reading, translate
 from worker.model import Answer, Reason
-from worker.network import make_context
 from worker.plan import Config, TlsRules
 from worker.probes.postgresql import unwished
 from worker.probes.postgresql_plan import PostgreSQLPlan, make_plan
 from worker.probes.postgresql_wire import read_error
+from worker.tls import build_context
 
 _NO_TLS = "rejected SSL upgrade"
 
@@ -61,9 +62,10 @@ _FAULTS = (
 )
 
 
+@lru_cache(maxsize=256)
 def _context(rules: TlsRules) -> ssl.SSLContext:
     """Make a context that asks for `tls.servername`; asyncpg knows the host's name alone."""
-    context = make_context(rules)
+    context = build_context(rules)
 
     def wrap_bio(
         incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *, server_hostname: str, **_: object
@@ -71,7 +73,6 @@ def _context(rules: TlsRules) -> ssl.SSLContext:
         name = rules.servername or server_hostname
         return ssl.SSLContext.wrap_bio(context, incoming, outgoing, server_hostname=name)
 
-    # Contexts are shared by equal rules, which hold the same name.
     context.wrap_bio = wrap_bio  # type: ignore[method-assign, assignment]  # see above
     return context
 

@@ -16,9 +16,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from worker.connection import ConnectionString
 from worker.errors import NETWORK_RULES, ProbeError, Reading, Rule, reading, translate
 from worker.model import Answer, Reason
-from worker.network import make_context
 from worker.plan import Config
 from worker.probes.redis import RedisPlan, make_plan, read_error
+from worker.tls import make_context
 
 _STRANGER = "the answer is not Redis'"
 
