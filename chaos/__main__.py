@@ -14,7 +14,7 @@ from typing import Any
 
 from chaos.callers import callers
 from chaos.clocks import jump
-from chaos.crowd import Scale, crowd, endless
+from chaos.crowd import Scale, crowd, endless, holding_out
 from chaos.endurance import endurance
 from chaos.finding import Finding, markdown, print_table
 from chaos.outages import outage, stuck
@@ -37,7 +37,10 @@ SCENARIOS: Mapping[str, Sequence[Scenario]] = {
         lambda folder: jump("registry", 1, 100, folder),
         lambda folder: jump("registry", -1, 100, folder),
     ],
-    "crowd": [lambda folder: crowd(Scale(), folder)],
+    "crowd": [
+        lambda folder: crowd(Scale(), folder),
+        lambda folder: crowd(Scale(), folder, holding_out),
+    ],
     "endless": [lambda folder: endless(50, 60, folder)],
     "callers": [lambda folder: callers(1000, 500, folder)],
     "endurance": [lambda folder: endurance(100_000, 2_400, folder)],

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,15 @@ import psutil
 
 from chaos.finding import Finding, Losses, percentile
 from chaos.ground import Check, Rows, Witness, fetch, fill, reached, settled, watching
-from testbed.misbehaving import FullBacklog, MisbehavingServer, babbling, dripping, mute
+from testbed.misbehaving import (
+    FullBacklog,
+    MisbehavingServer,
+    babbling,
+    dripping,
+    leaving_after,
+    mute,
+)
+from testbed.ports import free_port
 from testbed.redis import RedisServer
 from testbed.registry import RegistryServer
 from testbed.worker import Worker
@@ -53,12 +61,46 @@ class Scale:
         }
 
 
-async def crowd(scale: Scale, folder: Path) -> Finding:
-    """Compare good ones beside silent, slow and swallowing servers with the same ones alone.
+BadServers = Callable[[Scale], AbstractContextManager[Sequence[Rows]]]
+
+
+@contextmanager
+def silent_and_slow(scale: Scale) -> Iterator[Sequence[Rows]]:
+    """Run servers of which the worker hears nothing, or too little, until the time is over."""
+    with ExitStack() as stack:
+        ports = [
+            stack.enter_context(MisbehavingServer(mute)).port,
+            stack.enter_context(MisbehavingServer(dripping(b"+OK"))).port,
+            stack.enter_context(FullBacklog()).port,
+        ]
+        yield _share(scale, ports, scale.config)
+
+
+@contextmanager
+def holding_out(scale: Scale) -> Iterator[Sequence[Rows]]:
+    """Run servers that answer, and whose rows hold their slots for most of the time all the same.
+
+    They refuse at once, and are asked again by rows that want it so; or they close near the end.
+    """
+    with MisbehavingServer(leaving_after(0.8 * scale.deadline)) as server:
+        retries = {"maxAttempts": 3, "delay": round(450 * scale.deadline)}
+        yield _share(scale, [server.port, free_port()], {**scale.config, "retryStrategy": retries})
+
+
+def _share(scale: Scale, ports: Sequence[int], config: Mapping[str, object]) -> Sequence[Rows]:
+    shares = [scale.bad // len(ports) + (n < scale.bad % len(ports)) for n in range(len(ports))]
+    return [
+        Rows(f"bad {port}", "redis", f"redis://127.0.0.1:{port}", copies, config)
+        for port, copies in zip(ports, shares, strict=True)
+    ]
+
+
+async def crowd(scale: Scale, folder: Path, servers: BadServers = silent_and_slow) -> Finding:
+    """Compare good ones beside bad ones with the same ones alone.
 
     Two workers check them at the same time, so that whatever else runs here slows both alike.
     """
-    with RedisServer() as server, _bad_servers(scale) as bad:
+    with RedisServer() as server, servers(scale) as bad:
         good = Rows(GOOD, "redis", server.url(), scale.good, scale.config)
         async with (
             _fleet(scale, [good], folder) as alone,
@@ -68,14 +110,15 @@ async def crowd(scale: Scale, folder: Path) -> Finding:
             began = time.monotonic()
             await asyncio.sleep(scale.rounds * scale.interval)
             end = time.monotonic()
-    return _compare(scale, *(_good_ones(witness, began, end) for witness in (alone, beside)))
+    what = servers.__name__.replace("_", " ")
+    return _compare(scale, what, *(_good_ones(witness, began, end) for witness in (alone, beside)))
 
 
 def _good_ones(witness: Witness, began: float, end: float) -> Sequence[Check]:
     return [c for c in witness.checks if c.name == GOOD and began <= c.moment <= end]
 
 
-def _compare(scale: Scale, alone: Sequence[Check], beside: Sequence[Check]) -> Finding:
+def _compare(scale: Scale, what: str, alone: Sequence[Check], beside: Sequence[Check]) -> Finding:
     losses = Losses()
     late = percentile((check.lateness for check in beside), 99)
     losses.expect(f"lateness p99 under 1 s ({late:.2f} s)", holds=late < LATENESS_BOUND_SECONDS)
@@ -95,22 +138,7 @@ def _compare(scale: Scale, alone: Sequence[Check], beside: Sequence[Check]) -> F
         f"latency p{scale.percentile} alone": latencies[0],
         "ratio": ratio,
     }
-    return Finding(f"{scale.bad} of {scale.good + scale.bad} targets bad", figures, losses.found)
-
-
-@contextmanager
-def _bad_servers(scale: Scale) -> Iterator[list[Rows]]:
-    with ExitStack() as stack:
-        ports = [
-            stack.enter_context(MisbehavingServer(mute)).port,
-            stack.enter_context(MisbehavingServer(dripping(b"+OK"))).port,
-            stack.enter_context(FullBacklog()).port,
-        ]
-        shares = [scale.bad // len(ports) + (n < scale.bad % len(ports)) for n in range(len(ports))]
-        yield [
-            Rows(f"bad {port}", "redis", f"redis://127.0.0.1:{port}", copies, scale.config)
-            for port, copies in zip(ports, shares, strict=True)
-        ]
+    return Finding(f"{scale.bad} of {scale.good + scale.bad} targets {what}", figures, losses.found)
 
 
 @asynccontextmanager

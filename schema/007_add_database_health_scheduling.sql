@@ -187,12 +187,23 @@ begin
     case when cardinality(looked_at) = batch then looked_at[batch] end, now();
 end $f$;
 
+-- Functions of an early build gave a column less, which `create or replace` cannot mend.
+do $migration$ begin
+  if exists (select from pg_catalog.pg_proc p
+             where p.pronamespace = 'platform'::regnamespace and p.proname = 'read_claimed'
+               and 'slow' <> all (p.proargnames)) then
+    drop function if exists platform.claim_databases(integer, integer, interval, interval),
+      platform.claim_databases_by_id(uuid[], interval), platform.read_databases(uuid[]),
+      platform.read_claimed(uuid[], timestamptz[], interval);
+  end if;
+end $migration$;
+
 -- The rows of one claim, decrypted one by one; called with ids so that the plan is by index. What
 -- is longer than the worker takes is cut a character behind that, so that no row fills its memory.
 create or replace function platform.read_claimed(ids uuid[], slots timestamptz[], lease interval)
 returns table (id uuid, project_id uuid, name text, engine text, connection_string text,
   is_decrypted boolean, ssl_enabled boolean, config text, revision bigint, slot timestamptz,
-  leased_until timestamptz, claimed_at timestamptz, status text, last_reason text)
+  leased_until timestamptz, claimed_at timestamptz, status text, last_reason text, slow boolean)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off as $f$
 begin
@@ -200,7 +211,7 @@ begin
   select d.id, d.project_id, left(d.name, 201), d.type, left(opened.text, 16385),
     opened.text is not null or d.connection_string_encrypted is null,
     d.ssl_enabled, left(d.config::text, 262145), coalesce(s.revision, 1), due.slot, now() + lease,
-    now(), d.health_check_status, s.last_reason
+    now(), d.health_check_status, s.last_reason, coalesce(s.slow, false)
   from unnest(ids, slots) as due (database_id, slot)
   join platform.databases d on d.id = due.database_id and d.status = 'active'
   left join platform.database_schedules s on s.database_id = d.id
@@ -214,7 +225,7 @@ create or replace function platform.claim_databases(
   slots integer, slow_slots integer, horizon interval, lease interval)
 returns table (id uuid, project_id uuid, name text, engine text, connection_string text,
   is_decrypted boolean, ssl_enabled boolean, config text, revision bigint, slot timestamptz,
-  leased_until timestamptz, claimed_at timestamptz, status text, last_reason text)
+  leased_until timestamptz, claimed_at timestamptz, status text, last_reason text, slow boolean)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off as $f$
 declare
@@ -246,7 +257,7 @@ end $f$;
 create or replace function platform.claim_databases_by_id(ids uuid[], lease interval)
 returns table (id uuid, project_id uuid, name text, engine text, connection_string text,
   is_decrypted boolean, ssl_enabled boolean, config text, revision bigint, slot timestamptz,
-  leased_until timestamptz, claimed_at timestamptz, status text, last_reason text)
+  leased_until timestamptz, claimed_at timestamptz, status text, last_reason text, slow boolean)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
 declare
   free uuid[];
@@ -273,7 +284,7 @@ end $f$;
 create or replace function platform.read_databases(ids uuid[])
 returns table (id uuid, project_id uuid, name text, engine text, connection_string text,
   is_decrypted boolean, ssl_enabled boolean, config text, revision bigint, slot timestamptz,
-  leased_until timestamptz, claimed_at timestamptz, status text, last_reason text)
+  leased_until timestamptz, claimed_at timestamptz, status text, last_reason text, slow boolean)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $f$
 declare
   found_ids uuid[] := array(
@@ -310,7 +321,7 @@ begin
     from rows from (jsonb_to_recordset(results) as (
       database_id uuid, revision bigint, slot timestamptz, leased_until timestamptz,
       started_at timestamptz, checked_at timestamptz, status text, reason text, error text,
-      latency_seconds double precision, interval_seconds double precision))
+      latency_seconds double precision, interval_seconds double precision, slow boolean))
       with ordinality as r
     order by r.database_id, r.ordinality desc
   ), locked as materialized (
@@ -345,8 +356,11 @@ begin
     set last_reason = case when j.is_newer then j.reason else s.last_reason end,
         latency_seconds = case when j.is_newer then j.latency_seconds else s.latency_seconds end,
         interval_seconds = j.interval_seconds,
-        slow = case when j.is_newer then j.reason in ('timeout', 'dns', 'unreachable')
-          else s.slow end,
+        -- Now and then a quick check makes up for a slow one: whoever is slow every other time
+        -- stays among his like.
+        slow = case when not j.is_newer then s.slow
+          else coalesce(j.slow, j.reason in ('timeout', 'dns', 'unreachable'))
+            or (s.slow and random() < 0.75) end,
         (due_at, leased_until, spread) = (
           select case
               when not lease.is_mine then s.due_at

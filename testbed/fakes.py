@@ -40,6 +40,7 @@ def make_row(
         lease=lease,
         status=status,
         last_reason=reason,
+        is_slow=reason is not None and reason.is_slow_to_find,
     )
 
 
@@ -90,7 +91,7 @@ class FakeRegistry:
     async def claim(self, slots: int, slow_slots: int) -> Sequence[RawRow]:
         """Hand out what is due, at most so many rows of each kind."""
         await self._answer()
-        slow = [row for row in self.due if row.last_reason and row.last_reason.is_slow_to_find]
+        slow = [row for row in self.due if row.is_slow]
         quick = [row for row in self.due if row not in slow]
         taken = [*quick, *slow[:slow_slots]][:slots]
         self.due = [row for row in self.due if row not in taken]

@@ -81,6 +81,15 @@ def answering(*answers: bytes, then: Conversation = mute) -> Conversation:
     return converse
 
 
+def leaving_after(seconds: float) -> Conversation:
+    """Say nothing for so long, then close."""
+
+    async def converse(_: Caller) -> None:
+        await asyncio.sleep(seconds)
+
+    return converse
+
+
 def dripping(words: bytes, seconds: float = 1.0) -> Conversation:
     """Say these words over and over, a byte in so many seconds."""
 

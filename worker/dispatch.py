@@ -184,13 +184,13 @@ class Dispatcher:
             return
 
     def _slow_room(self) -> int:
-        slow = sum(1 for row in self._running.values() if _is_slow(row))
+        slow = sum(row.is_slow for row in self._running.values())
         return max(0, max(1, self._slots // 2) - slow)
 
     def _start_remembered(self) -> None:
         for row in self._outbox.due_rows():
             is_short = len(self._running) >= self._slots
-            if self._is_draining or is_short or (_is_slow(row) and not self._slow_room()):
+            if self._is_draining or is_short or (row.is_slow and not self._slow_room()):
                 self._outbox.postpone(row)
             else:
                 self._start(row)
@@ -240,10 +240,6 @@ class Dispatcher:
         self._capacity.checked(result)
         self._sinks.take(row, result)
         self._outbox.put(row, result)
-
-
-def _is_slow(row: RawRow) -> bool:
-    return row.last_reason is not None and row.last_reason.is_slow_to_find
 
 
 def _let_go(talk: asyncio.Task[None]) -> None:

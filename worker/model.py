@@ -9,6 +9,10 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+SLOW_SHARE = 0.05
+"""Of its interval that a row may hold a slot for: thousands of such rows fill the usual 200 slots,
+while some dozens that hold one for 29 seconds every 5 would."""
+
 
 class Engine(StrEnum):
     """A kind of database server; the registry's column `type`."""
@@ -60,7 +64,7 @@ class Reason(StrEnum):
 
     @property
     def is_slow_to_find(self) -> bool:
-        """Whether finding this out takes its whole time: such rows get half of the slots."""
+        """Whether finding this out takes its whole time."""
         return self in {Reason.TIMEOUT, Reason.DNS, Reason.UNREACHABLE}
 
     @property
@@ -159,6 +163,8 @@ class RawRow:
     lease: Lease
     status: Status
     last_reason: Reason | None
+    is_slow: bool = False
+    """Whether it shares half of the slots with its like; see `CheckResult.is_slow`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +210,11 @@ class CheckResult:
     def duration(self) -> float:
         """Seconds from the first attempt to the end, retries included."""
         return self.finished - self.started
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether it held its slot for long: such rows get half of the slots."""
+        return self.reason.is_slow_to_find or self.duration > self.interval * SLOW_SHARE
 
 
 @dataclass(frozen=True, slots=True)

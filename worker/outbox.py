@@ -40,8 +40,8 @@ class Outbox:
     def put(self, row: RawRow, result: CheckResult) -> None:
         """Take a result; an older one of the same row that still waits is dropped."""
         due = result.started + result.interval
-        if row.last_reason is not result.reason:
-            row = replace(row, last_reason=result.reason)
+        if row.last_reason is not result.reason or row.is_slow is not result.is_slow:
+            row = replace(row, last_reason=result.reason, is_slow=result.is_slow)
         self._memory.keep(row, due)
         self._pending[row.identity.database_id] = result
         self._meter.pending(len(self._pending))

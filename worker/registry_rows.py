@@ -41,6 +41,7 @@ def read_row(row: Mapping[str, Any], asked: float) -> RawRow:
         lease=lease,
         status=Status(row["status"]),
         last_reason=row["last_reason"] and Reason(row["last_reason"]),
+        is_slow=row["slow"],
     )
 
 
@@ -59,6 +60,7 @@ def write_result(result: CheckResult) -> dict[str, object]:
         "error": result.error,
         "latency_seconds": result.latency,
         "interval_seconds": result.interval,
+        "slow": result.is_slow,
     }
 
 

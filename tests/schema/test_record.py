@@ -94,6 +94,17 @@ async def test_rows_that_took_all_their_time_are_slow_until_they_answer(
     assert (await schedule(database))["slow"] == (reason in {"timeout", "dns", "unreachable"})
 
 
+async def test_what_the_worker_calls_slow_is_slow_and_stays_so_for_a_while(
+    add: Add, claim: Rows, record: Rows, schedule: Read
+) -> None:
+    databases = [await add() for _ in range(60)]
+    await record(*await claim(), slow=True)
+    assert all([(await schedule(each))["slow"] for each in databases])
+    await record(*await claim(horizon=1000), slow=False)
+    still_slow = sum([(await schedule(each))["slow"] for each in databases])
+    assert 20 < still_slow < 60, "three quarters of them, give or take"
+
+
 async def test_a_change_is_a_row_and_no_change_is_none(
     owner: Any, add: Add, claim: Rows, record: Rows, due: Due
 ) -> None:
