@@ -10,8 +10,7 @@ from enum import StrEnum
 from uuid import UUID
 
 SLOW_SHARE = 0.05
-"""Of its interval that a row may hold a slot for: thousands of such rows fill the usual 200 slots,
-while some dozens that hold one for 29 seconds every 5 would."""
+"""Of its interval that a row may hold a slot for: it takes 4,000 such rows to fill 200 slots."""
 
 
 class Engine(StrEnum):
