@@ -232,14 +232,14 @@ class Dispatcher:
         """Give everybody, in the loop's next turn, the results that have come together."""
         loop = asyncio.get_running_loop()
         for row, result in self._ended_checks:
-            loop.call_soon(self._give, row, result)  # if one breaks a sink, the others go on
+            loop.call_soon(self._give, row, result)  # one that breaks a sink harms no other
         self._ended_checks.clear()
         self._sinks.meter.in_flight(len(self._running))
 
     def _give(self, row: RawRow, result: CheckResult) -> None:
+        self._outbox.put(row, result)
         self._capacity.checked(result)
         self._sinks.take(row, result)
-        self._outbox.put(row, result)
 
 
 def _let_go(talk: asyncio.Task[None]) -> None:

@@ -13,16 +13,21 @@ from worker.announce import Announcer
 from worker.deliver import Sinks
 from worker.dispatch import CUT_OFF_PATIENCE_SECONDS, PATIENCE_SECONDS, Dispatcher
 from worker.fleet import Fleet
-from worker.model import Event, RawRow, Reason
+from worker.model import CheckResult, Event, RawRow, Reason
 from worker.outbox import Outbox
 
 
 class Bench:
-    def __init__(self, slots: int = 4, registry: FakeRegistry | None = None) -> None:
+    def __init__(
+        self,
+        slots: int = 4,
+        registry: FakeRegistry | None = None,
+        meter: FakeMeter | None = None,
+    ) -> None:
         self.registry = registry or FakeRegistry()
         self.checker = FakeChecker()
         self.log = Lines()
-        meter, fleet = FakeMeter(), Fleet()
+        meter, fleet = meter or FakeMeter(), Fleet()
         self.outbox = Outbox(self.registry, Announcer(self.registry, self.log), fleet, meter)
         sinks = Sinks(meter, self.log, fleet)
         self.dispatcher = Dispatcher(self.registry, self.checker, self.outbox, sinks, slots)
@@ -74,6 +79,28 @@ async def test_more_is_claimed_as_soon_as_a_quarter_of_the_slots_is_free(bench: 
     await bench.dispatcher.tick()
     await bench.until(lambda: len(bench.checker.checked) == 40)
     refill.cancel()
+
+
+class Breaking(FakeMeter):
+    """Breaks over the first result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counted: list[CheckResult] = []
+
+    def checked(self, result: CheckResult) -> None:
+        self.counted.append(result)
+        if len(self.counted) == 1:
+            raise ValueError("broken")
+
+
+async def test_a_result_that_breaks_a_sink_takes_no_other_along_and_is_recorded() -> None:
+    bench = Bench(meter=Breaking())
+    bench.registry.due = [make_row() for _ in range(3)]
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.log.of(Event.CHECK_FINISHED)) == 2)
+    await bench.outbox.flush()
+    assert len(bench.registry.recorded) == 3
 
 
 async def test_in_an_outage_exactly_what_is_remembered_is_checked_and_on_time(
