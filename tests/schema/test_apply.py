@@ -174,6 +174,25 @@ def test_007_applied_again_schedules_the_rows_that_are_there(
     )
 
 
+def test_007_of_an_early_build_is_replaced(
+    empty_database_url: str, apply: Apply, psql: Run
+) -> None:
+    succeed(apply(empty_database_url))
+    succeed(psql(empty_database_url, "-c", ROW))
+    early = """
+        drop function platform.claim_databases(integer, integer, interval, interval),
+          platform.read_claimed(uuid[], timestamptz[], interval);
+        create function platform.read_claimed(ids uuid[], slots timestamptz[], lease interval)
+        returns table (id uuid) language sql as 'select null::uuid';
+        create function platform.claim_databases(
+          slots integer, slow_slots integer, horizon interval, lease interval)
+        returns table (id uuid) language sql as 'select null::uuid';"""
+    succeed(psql(empty_database_url, "-c", early))
+    succeed(apply(empty_database_url))
+    claim = "select slow from platform.claim_databases(9, 9, '1 s', '45 s')"
+    assert succeed(psql(empty_database_url, "-c", claim)) == "f"
+
+
 def test_a_foreign_table_is_refused_in_one_line_and_left_alone(
     empty_database_url: str, apply: Apply, rollback: Run, psql: Run
 ) -> None:
