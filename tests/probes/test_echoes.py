@@ -33,11 +33,11 @@ URL = "{scheme}://u:{secret}@127.0.0.1:{port}/"
 
 
 class LoopbackNames(Resolver):
-    """Finds every name on loopback, and one SRV record that names the password."""
+    """Finds every name on loopback, and two SRV records that name the password."""
 
     def __init__(self, port: int, secret: str) -> None:
         super().__init__()
-        self._record = f"0 0 {port} {secret}.example.com."
+        self._records = [f"0 0 {port} {secret}-{number}.example.com." for number in (1, 2)]
 
     async def addresses(self, name: str) -> tuple[IPAddress, ...]:
         del name
@@ -45,7 +45,7 @@ class LoopbackNames(Resolver):
 
     async def records(self, name: str, kind: str) -> list[str]:
         del name
-        return [self._record] if kind == "SRV" else []
+        return self._records if kind == "SRV" else []
 
 
 class Echo(NamedTuple):
@@ -148,6 +148,9 @@ MONGODB = {
             greeting(hello(setName="rs", hosts=[f"{secret}:1"], me=f"{secret}:1"))
         ),
         ways=["wire"],
+    ),
+    "a member's address": Echo(
+        "127.0.0.2", lambda secret, _: secondary(f"{secret}:1", "127.0.0.3:1")
     ),
     "the name that a certificate lacks": Echo(
         WORD,
