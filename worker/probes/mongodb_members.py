@@ -226,9 +226,10 @@ class Search:
         for visit in self._running.values():
             text = f"no answer within {self._plan.connect_timeout * 1000:.0f} ms"
             self._faults.setdefault(visit.host, ProbeError(Reason.TIMEOUT, text))
-        primary = self._primary
-        if primary in self._faults and self._faults[primary].reason is not Reason.INTERNAL:
+        if (primary := self._primary) in self._faults:
             fault = self._faults[primary]
+            if fault.reason is Reason.INTERNAL:
+                return fault
             text = f"the primary, known to its set as {self._told(primary)}: {fault.text}"
             return ProbeError(fault.reason, text)
         return self._at(*min(self._faults.items(), key=lambda told: _rank(told[1].reason)))
