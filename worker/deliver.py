@@ -12,6 +12,9 @@ from worker.ports import Log, Meter
 
 REPEAT_SECONDS = 60.0
 """How long a trouble of ours that was said is not said again."""
+MAX_TROUBLES = 32
+"""Different ones that are told apart; ours are fewer, so more of them have a part that varies."""
+OTHERS = "internal: many things at once"
 _REJECTS = frozenset({Reason.MISCONFIGURED, Reason.UNDECRYPTABLE})
 
 
@@ -55,11 +58,12 @@ class Sinks:
                 **check_facts(result),
             )
         if result.reason is Reason.INTERNAL:
-            self._complain((result.error or "").removesuffix(f" ({result.address})"))
+            # What stands in brackets names hosts, and would make of one trouble as many.
+            self._complain((result.error or "").partition(" (")[0])
 
     def _complain(self, cause: str) -> None:
         """Say at once what is wrong with us, then at most once a minute, however many rows."""
-        trouble = self._troubles.setdefault(cause, _Trouble())
+        cause, trouble = self._recall(cause)
         trouble.checks += 1
         if self._now() - trouble.said_at < REPEAT_SECONDS:
             return
@@ -71,6 +75,19 @@ class Sinks:
             checks=trouble.checks,
         )
         trouble.said_at, trouble.checks = self._now(), 0
+
+    def _recall(self, cause: str) -> tuple[str, _Trouble]:
+        """Find what is known of a trouble; of too many different ones they are one."""
+        if cause not in self._troubles and len(self._troubles) >= MAX_TROUBLES:
+            lately = self._now() - REPEAT_SECONDS
+            self._troubles = {
+                known: trouble
+                for known, trouble in self._troubles.items()
+                if trouble.said_at > lately
+            }
+            if len(self._troubles) >= MAX_TROUBLES:
+                cause = OTHERS
+        return cause, self._troubles.setdefault(cause, _Trouble())
 
 
 def check_facts(result: CheckResult) -> dict[str, object]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from worker.model import Reason
+from worker.scrubbing import quoted
 
 
 class ProbeError(Exception):
@@ -53,6 +55,9 @@ Rule = tuple[type[BaseException], Callable[[BaseException], Reading | None]]
 """An exception type and what to read off it; None passes on to the next rule."""
 
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+_NAME = re.compile(r"'(.*)'", re.DOTALL)
+MAX_HOST = 80
+"""Characters of a host's name that somebody else has told."""
 _NO_ROUTE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN})
 
 
@@ -74,9 +79,14 @@ def _os_error(error: BaseException) -> Reading | None:
 
 def _tls_error(error: BaseException) -> Reading:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return Reason.TLS, f"the certificate is not accepted: {error.verify_message}"
+        return Reason.TLS, f"the certificate is not accepted: {_verdict(error.verify_message)}"
     detail = getattr(error, "reason", None) or "no detail"  # one that Python made has none
     return Reason.TLS, f"the TLS handshake failed: {detail.replace('_', ' ').lower()}"
+
+
+def _verdict(message: str) -> str:
+    """Quote the name that a certificate does not hold: a server may have chosen it for another."""
+    return _NAME.sub(lambda match: quoted(match[1], MAX_HOST), message)
 
 
 def _impossible_name(error: BaseException) -> Reading | None:

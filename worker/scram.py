@@ -16,6 +16,7 @@ from typing import NamedTuple
 from worker.errors import ProbeError
 from worker.model import Reason
 from worker.saslprep import prepare
+from worker.scrubbing import quoted
 
 MAX_ITERATIONS = 200_000
 MIN_ITERATIONS = 4_096
@@ -39,7 +40,15 @@ _HASHES = {"SCRAM-SHA-1": "sha1", "SCRAM-SHA-256": "sha256"}
 _SERVER_FIRST = re.compile(
     rb"r=([!-+\--~]+),s=([A-Za-z0-9+/=]+),i=([0-9]{1,10})(?:,.*)?", re.DOTALL
 )
-_SERVER_ERROR = re.compile(rb"e=([a-z0-9-]{1,48})")
+_SERVER_ERRORS = frozenset(
+    (  # noqa: SIM905 -- as a list it takes a line a word
+        "invalid-encoding extensions-not-supported invalid-proof channel-bindings-dont-match "
+        "server-does-support-channel-binding channel-binding-not-supported "
+        "unsupported-channel-binding-type unknown-user invalid-username-encoding no-resources "
+        "other-error"
+    ).split()
+)
+"""All that RFC 5802 knows; a stranger's own words could be the password."""
 
 
 class Keys(NamedTuple):
@@ -194,7 +203,7 @@ class ScramClient:
             raise _absurd("the server's SCRAM nonce does not continue ours")
         if not self._min_iterations <= iterations <= MAX_ITERATIONS:
             raise _absurd(
-                f"the server asks for {iterations} SCRAM iterations, "
+                f"the server asks for {quoted(str(iterations), 10)} SCRAM iterations, "
                 f"accepted are {self._min_iterations} to {MAX_ITERATIONS}"
             )
         try:
@@ -212,8 +221,8 @@ def _absurd(text: str) -> ProbeError:
 
 def _refuse_error(message: bytes) -> None:
     if message.startswith(b"e="):
-        match = _SERVER_ERROR.fullmatch(message)
-        detail = f": {match[1].decode()}" if match else ""
+        value = message[2:].decode(errors="replace")
+        detail = f": {value}" if value in _SERVER_ERRORS else ""
         raise ProbeError(Reason.AUTH, f"the server refuses the credentials{detail}")
 
 

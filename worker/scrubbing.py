@@ -6,7 +6,8 @@ import base64
 import json
 import re
 from collections.abc import Iterable
-from urllib.parse import quote, quote_plus, unquote
+from typing import NamedTuple
+from urllib.parse import unquote
 
 MAX_ERROR_CHARACTERS = 300
 MASK = "***"
@@ -16,16 +17,39 @@ MIN_COMMON_CHARACTERS = 6
 
 MAX_SEARCHED = 2_048
 """Characters of a connection string whose parts are searched for one by one."""
+MAX_SPELLED = 4_096
+"""Octets of a secret that are written in every form; beside a longer one nothing is shown."""
+MAX_COMPARED = 4_000_000
+"""Characters looked through for one quotation, some three milliseconds; then nothing is shown."""
+EVERYTHING = ("",)
+"""In place of forms: so short that `scrub` masks all."""
 
 _WORD = re.compile(r"\S+")
 _OPTION_VALUE = re.compile(r"(?<=[?&])([A-Za-z][A-Za-z0-9_.-]*=)[^\s&\"']+")
 _SEPARATORS = re.compile(r"[\s/?#@:&=,;]+")
-_HEX = re.compile(r"%[0-9A-F]{2}")
+_MARKED = re.compile(b"\1+")
 _QUOTE = re.compile(r'"([^"]*)"')
 _CUT = "\u2026"
-_SAFE = ("", "/", "!'()*")
-"""What encoders leave as it is: careful ones, Python's by default, JavaScript's."""
-_URL_SAFE = str.maketrans("+/", "-_")
+_TAIL = 4
+"""Characters of a run that are looked for first: rarely there by chance, and three runs end so."""
+
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
+_SAFE = ("/", "!'()*")
+"""What encoders leave as it is beside these: Python's by default, JavaScript's."""
+_CODES = tuple(
+    tuple(chr(c) if c in _UNRESERVED else f"%{c:02{x}}" for c in range(256)) for x in "Xx"
+)
+_FOLD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ-_", b"abcdefghijklmnopqrstuvwxyz+/")
+
+
+class _Wanted(NamedTuple):
+    """Forms of secrets made ready to be found."""
+
+    forms: frozenset[str]
+    texts: tuple[str, ...]
+    """All of them in a row, those in ASCII and the others, which are slower to search."""
+    size: int
+    """Characters of both texts."""
 
 
 def clean(text: str) -> str:
@@ -47,14 +71,16 @@ def cut(words: str, limit: int) -> str:
 
 
 def secret_forms(secret: str) -> tuple[str, ...]:
-    """List the spellings in which a secret could appear in a text, a log line or a repr."""
+    """List the spellings in which a secret could appear in a text, a log line or a repr.
+
+    Spellings that differ only in case or in base64's alphabet are the same to `scrub`.
+    """
+    if len(secret) > MAX_SPELLED or len(_octets(secret)) > MAX_SPELLED:
+        return EVERYTHING
     plain = {secret, unquote(secret)}
-    coded = {quote(s, safe, errors="surrogatepass") for s in plain for safe in _SAFE}
-    coded |= {quote_plus(s, errors="surrogatepass") for s in plain}
-    coded |= {_HEX.sub(lambda match: match[0].lower(), s) for s in coded}
-    octets = [s.encode(errors="surrogatepass") for s in plain | coded]
+    coded = {form for s in plain for form in _percent_coded(_octets(s))}
+    octets = [_octets(s) for s in plain | coded]
     in_base64 = {base64.b64encode(s).decode().rstrip("=") for s in octets}
-    in_base64 |= {s.translate(_URL_SAFE) for s in in_base64}
     escaped = {repr(s)[1:-1] for s in plain} | {json.dumps(s)[1:-1] for s in plain}
     escaped |= {repr(s)[2:-1] for s in octets} | {_told(s) for s in plain}
     return tuple((plain | coded | in_base64 | escaped) - {""})
@@ -65,7 +91,7 @@ def secrets_of(text: str) -> tuple[str, ...]:
     if not text:
         return ()
     if len(text) > MAX_SEARCHED:
-        return (text[:1],)  # so short that `scrub` masks everything
+        return EVERYTHING
     authority, _, query = text.partition("?")
     user_info = (authority if "@" in authority else text).partition("://")[2].rpartition("@")[0]
     parts = {user_info, user_info.partition(":")[2]}
@@ -80,26 +106,63 @@ def scrub(words: str, secrets: Iterable[str] = ()) -> str:
     A secret under four characters occurs in ordinary words, and the gaps would tell it: then all
     is masked. So never scrub a text of ours: a gap in words that are known tells the secret, too.
     """
-    forms = sorted(set(secrets), key=len, reverse=True)
-    if forms and len(forms[-1]) < MIN_SCRUBBED_CHARACTERS:
+    return _scrub(words, _want(secrets))
+
+
+def scrub_quotes(text: str, secrets: Iterable[str]) -> str:
+    """Scrub what is `quoted` in a text of ours; asks for no secret where nothing is."""
+    if '"' not in text:
+        return text
+    wanted = _want(secrets)
+    return _QUOTE.sub(lambda match: f'"{_scrub(match[1], wanted)}"', text)
+
+
+def _want(secrets: Iterable[str]) -> _Wanted:
+    forms = frozenset(map(_folded, secrets))
+    texts = tuple(
+        "\0".join(form for form in forms if form.isascii() is is_ascii)
+        for is_ascii in (True, False)
+    )
+    return _Wanted(forms, texts, sum(map(len, texts)))
+
+
+def _scrub(words: str, wanted: _Wanted) -> str:
+    if any(len(form) < MIN_SCRUBBED_CHARACTERS for form in wanted.forms):
         return MASK
-    for form in forms:
-        words = _without_parts(words.replace(form, MASK), form)
-        if words.endswith(_CUT):
-            words = _without_beginning(words.removesuffix(_CUT), form) + _CUT
+    found = _find(_folded(words), wanted)
+    if found is None:
+        return MASK
+    words = _without(words, found)
     if "@" in words:
         words = _WORD.sub(lambda match: _without_user_info(match[0]), words)
     return _OPTION_VALUE.sub(rf"\1{MASK}", words)
 
 
-def scrub_quotes(text: str, secrets: Iterable[str]) -> str:
-    """Scrub what is `quoted` in a text of ours."""
-    forms = tuple(secrets)
-    return _QUOTE.sub(lambda match: f'"{scrub(match[1], forms)}"', text)
+def _octets(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")
+
+
+def _percent_coded(octets: bytes) -> set[str]:
+    """Write octets as each encoder would, with capital digits and with small ones."""
+    forms = set()
+    for codes in _CODES:
+        careful = "".join([codes[c] for c in octets])
+        forms |= {careful, careful.replace(codes[ord(" ")], "+")}
+        for safe in _SAFE:
+            form = careful
+            for c in safe:
+                form = form.replace(codes[ord(c)], c)
+            forms.add(form)
+    return forms
+
+
+def _folded(text: str) -> str:
+    """Make equal what differs in case or base64's alphabet; ASCII alone, so no length changes."""
+    return _octets(text).translate(_FOLD).decode(errors="surrogatepass")
 
 
 def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
 def _told(words: str) -> str:
@@ -112,25 +175,55 @@ def _without_user_info(word: str) -> str:
     return f"{word[: start + 3]}{MASK}{word[end:]}" if 0 <= start < end else word
 
 
-def _without_parts(words: str, secret: str) -> str:
-    """Mask every run of characters that the words have in common with a secret."""
-    kept, at = [], 0
-    while at < len(words):
-        end = at + MIN_COMMON_CHARACTERS
-        if end > len(words) or words[at:end] not in secret:
-            kept.append(words[at])
-            at += 1
+def _find(words: str, wanted: _Wanted) -> bytearray | None:
+    """Mark every character that belongs to a secret; None where that takes too long to tell."""
+    found = bytearray(len(words))
+    if not _find_runs(words, wanted, found):
+        return None
+    stem = words.removesuffix(_CUT)
+    for form in wanted.forms:
+        if len(form) < MIN_COMMON_CHARACTERS:
+            _find_whole(words, form, found)
+        if stem != words:
+            _find_beginning(stem, form, found)
+    return found
+
+
+def _find_runs(words: str, wanted: _Wanted, found: bytearray) -> bool:
+    """Mark the runs of characters that the words have in common with a secret; False: too long."""
+    at, left = 0, MAX_COMPARED
+    while (end := at + MIN_COMMON_CHARACTERS) <= len(words):
+        left -= wanted.size
+        if left < 0:
+            return False
+        if not any(words[end - _TAIL : end] in text for text in wanted.texts):
+            at += MIN_COMMON_CHARACTERS - _TAIL + 1
             continue
-        while end < len(words) and words[at : end + 1] in secret:
-            end += 1
-        kept.append(MASK)
-        at = end
-    return "".join(kept)
+        left -= wanted.size
+        if any(words[at:end] in text for text in wanted.texts):
+            found[at:end] = b"\1" * MIN_COMMON_CHARACTERS
+        at += 1
+    return True
 
 
-def _without_beginning(words: str, secret: str) -> str:
-    """Mask a secret that was cut off at the end."""
-    for size in range(min(len(words), len(secret) - 1), 0, -1):
-        if words.endswith(secret[:size]):
-            return words[:-size] + MASK
-    return words
+def _find_whole(words: str, form: str, found: bytearray) -> None:
+    at = words.find(form)
+    while at >= 0:
+        found[at : at + len(form)] = b"\1" * len(form)
+        at = words.find(form, at + 1)
+
+
+def _find_beginning(stem: str, form: str, found: bytearray) -> None:
+    """Mark a secret that was cut off at the end, where that is too short for a run."""
+    for size in range(min(len(form), MIN_COMMON_CHARACTERS) - 1, 0, -1):
+        if stem.endswith(form[:size]):
+            found[len(stem) - size : len(stem)] = b"\1" * size
+            return
+
+
+def _without(words: str, found: bytearray) -> str:
+    kept, at = [], 0
+    for match in _MARKED.finditer(found):
+        kept.append(words[at : match.start()])
+        at = match.end()
+    return MASK.join((*kept, words[at:]))

@@ -117,7 +117,7 @@ async def test_an_answer_tells_its_phases(secured: MongoDBServer) -> None:
 async def test_a_fault_that_is_in_no_table_is_quoted(secured: MongoDBServer) -> None:
     with secured.failpoint("ping", errorCode=8):
         _, text = await ask("wire", secured.url())
-    assert '"UnknownError" (8)' in text
+    assert '"UnknownError" ("8")' in text
 
 
 async def test_a_late_answer_names_its_phase(secured: MongoDBServer) -> None:

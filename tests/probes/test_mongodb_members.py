@@ -22,6 +22,7 @@ SET = ["a:1", "b:2", "c:3"]
 SLOW = "slow"
 REFUSED = ProbeError(Reason.REFUSED, "nothing listens there")
 BLOCKED = ProbeError(Reason.BLOCKED, "not to be contacted")
+OURS = ProbeError(Reason.INTERNAL, "the worker ran short: EMFILE")
 Deployment = Mapping[Host, Mapping[str, Any] | ProbeError | str]
 
 
@@ -174,6 +175,14 @@ async def test_a_primary_that_cannot_be_reached_is_named() -> None:
     told = await fault(Asker(plan("b:2"), {B: secondary(primary="a:1"), A: REFUSED}))
     assert told.reason is Reason.REFUSED
     assert "a:1" in told.text
+
+
+async def test_a_trouble_of_ours_is_told_the_same_at_whatever_host_it_is_met() -> None:
+    at_primary = Asker(plan("b:2"), {B: secondary(primary="a:1"), A: OURS})
+    everywhere = Asker(plan("a:1,b:2,c:3", replicaSet="rs"), {A: OURS, B: OURS, C: OURS})
+    for asker in (at_primary, everywhere):
+        told = await fault(asker)
+        assert (told.reason, told.text) == (Reason.INTERNAL, OURS.text)
 
 
 async def test_a_blocked_primary_is_blocked() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from worker.model import Engine, Identity, Lease, RawRow, Reason, Status
 from worker.network import AddressRules, Network
 from worker.probes import table
+from worker.scrubbing import scrub_quotes
 from worker.target import Probes, Reject, Target, make_target
 
 NETWORK = Network(AddressRules.build([], []))
@@ -216,3 +218,13 @@ def test_a_secret_in_an_option_is_known_for_one_and_shown_by_nothing(
     assert isinstance(made, Target)
     assert CANARY in set(made.plan.secrets())
     assert CANARY not in f"{made!r} {made.plan!r} {made!s}"
+
+
+@pytest.mark.parametrize("setting", [f"-c my.secret={CANARY}x{{}}", f"-c s={CANARY * 40}{{}}"])
+def test_beside_many_settings_all_that_a_server_says_is_masked(setting: str) -> None:
+    options = quote(" ".join(setting.format(number) for number in range(300)), safe="")[:15_000]
+    made = make("wire", Engine.POSTGRESQL, f"postgresql://u:p@db.example/db?options={options}")
+    assert isinstance(made, Target)
+    secrets = tuple(made.plan.secrets())
+    assert len(secrets) == 1
+    assert scrub_quotes('the server says "no!"', secrets) == 'the server says "***"'

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from worker.deliver import REPEAT_SECONDS, Sinks
+from worker.deliver import MAX_TROUBLES, REPEAT_SECONDS, Sinks
 from worker.fleet import Fleet
 from worker.metrics import Metrics
 from worker.model import CheckResult, Event, Identity, Lease, RawRow, Reason, Status
@@ -102,6 +102,30 @@ def test_each_trouble_of_ours_is_said(sinks: Sinks, lines: Lines) -> None:
         "internal: the worker ran short: EMFILE",
         "internal: the worker's resolver does not answer",
     ]
+
+
+@pytest.mark.parametrize(
+    "hosts", ["", " (b.example:27017)", f" ({'x.example:1,' * 30}y.example:1)"]
+)
+def test_hosts_in_the_text_do_not_make_a_trouble_another_one(
+    sinks: Sinks, lines: Lines, hosts: str
+) -> None:
+    for number in range(20):
+        deliver(sinks, Reason.INTERNAL, f"the worker ran short: EMFILE{hosts}{number * ' (h:1)'}")
+    assert [facts["cause"] for facts in lines.complaints()] == [
+        "internal: the worker ran short: EMFILE"
+    ]
+
+
+def test_of_too_many_different_troubles_the_rest_is_said_as_one(
+    sinks: Sinks, lines: Lines, clock: Clock
+) -> None:
+    for minute in range(1, 4):
+        for number in range(1000):
+            deliver(sinks, Reason.INTERNAL, f"trouble {number} of minute {minute}")
+        assert len(lines.complaints()) == minute * (MAX_TROUBLES + 1)
+        assert lines.complaints()[-1]["cause"] == "internal: many things at once"
+        clock.now += REPEAT_SECONDS
 
 
 def test_a_trouble_of_the_server_is_none_of_ours(sinks: Sinks, lines: Lines) -> None:

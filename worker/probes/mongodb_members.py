@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from worker.connection import MAX_PORT
-from worker.errors import ProbeError
+from worker.errors import MAX_HOST, ProbeError
 from worker.model import Answer, Reason
 from worker.plan import Host
 from worker.probes.mongodb_plan import MongoDBPlan, unusable
@@ -141,6 +141,8 @@ class Search:
         self._end = end
         self._waiting = deque(plan.hosts[:MAX_HOSTS])
         self._known = set(self._waiting)
+        self._own = frozenset(() if plan.is_srv else plan.hosts)
+        """The hosts that the row itself names."""
         self._set_name = plan.replica_set
         self._primary: Host | None = None
         self._faults: dict[Host, ProbeError] = {}
@@ -195,7 +197,7 @@ class Search:
                 self._learn(visit.host, unsuitable)
             except ProbeError as fault:
                 if visit.is_chosen:
-                    raise _at(visit.host, fault) from None
+                    raise self._at(visit.host, fault) from None
                 self._faults[visit.host] = fault
         return None
 
@@ -224,18 +226,26 @@ class Search:
         for visit in self._running.values():
             text = f"no answer within {self._plan.connect_timeout * 1000:.0f} ms"
             self._faults.setdefault(visit.host, ProbeError(Reason.TIMEOUT, text))
-        if self._primary in self._faults:
-            fault = self._faults[self._primary]
-            text = f"the primary, known to its set as {self._primary}: {fault.text}"
+        if (primary := self._primary) in self._faults:
+            fault = self._faults[primary]
+            if fault.reason is Reason.INTERNAL:
+                return fault
+            text = f"the primary, known to its set as {self._told(primary)}: {fault.text}"
             return ProbeError(fault.reason, text)
-        return _at(*min(self._faults.items(), key=lambda told: _rank(told[1].reason)))
+        return self._at(*min(self._faults.items(), key=lambda told: _rank(told[1].reason)))
+
+    def _at(self, host: Host, fault: ProbeError) -> ProbeError:
+        """Say which host it is; a trouble of ours is the same at each."""
+        name = self._told(host)
+        if fault.reason is Reason.INTERNAL or name in fault.text:
+            return fault
+        return ProbeError(fault.reason, f"{fault.text} ({name})")
+
+    def _told(self, host: Host) -> str:
+        """Name a host, quoted where it is a server that has named it."""
+        return str(host) if host in self._own else quoted(str(host), MAX_HOST)
 
 
 def _rank(reason: Reason) -> int:
     """Put a set without primary before a host that is none of its members: the set is the news."""
     return _HELPFUL.index(reason) if reason in _HELPFUL else len(_HELPFUL)
-
-
-def _at(host: Host, fault: ProbeError) -> ProbeError:
-    text = fault.text if str(host) in fault.text else f"{fault.text} ({host})"
-    return ProbeError(fault.reason, text)

@@ -106,7 +106,8 @@ def read_error(code: object, name: object, message: object) -> CommandError:
         return CommandError(number, known)
     what = name if isinstance(name, str) else "error"
     words = message if isinstance(message, str) else "no message"
-    text = f"the server answers {quoted(what, MAX_NAME)} ({number}): {quoted(words, MAX_QUOTED)}"
+    told = "" if number is None else f" ({quoted(str(number), MAX_NAME)})"
+    text = f"the server answers {quoted(what, MAX_NAME)}{told}: {quoted(words, MAX_QUOTED)}"
     return CommandError(number, (Reason.NOT_READY, text))
 
 

@@ -13,7 +13,7 @@ from worker.connection import ConnectionString
 from worker.errors import ProbeError
 from worker.model import Reason
 from worker.plan import MAX_MILLISECONDS, Config, Host, Plan, RowModel, Tls, TlsRules
-from worker.scrubbing import secret_forms
+from worker.scrubbing import EVERYTHING, secret_forms
 
 APPLICATION_NAME = "database-health-worker"
 DEFAULT_PORT = 5432
@@ -67,6 +67,11 @@ class Wish(NamedTuple):
     answer: bytes = b"1"
 
 
+MAX_SETTINGS = 16
+"""Values in `options` that are looked for one by one in what a server says."""
+MAX_SETTINGS_CHARACTERS = 1_024
+"""Of all these values together."""
+
 _SETTING = re.compile(r"=([^\s=]{4,})")
 _READ_ONLY = b"SHOW transaction_read_only"
 _RECOVERY = b"SELECT pg_catalog.pg_is_in_recovery()"
@@ -109,8 +114,12 @@ class PostgreSQLPlan(Plan):
 
     def secrets(self) -> Iterator[str]:
         """Yield the forms of the settings' values, too: a server quotes those that it refuses."""
+        values = _SETTING.findall(self.parameters.get("options", ""))
+        if len(values) > MAX_SETTINGS or sum(map(len, values)) > MAX_SETTINGS_CHARACTERS:
+            yield from EVERYTHING
+            return
         yield from Plan.secrets(self)
-        for value in _SETTING.findall(self.parameters.get("options", "")):
+        for value in values:
             yield from secret_forms(value)
 
 

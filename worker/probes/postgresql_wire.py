@@ -58,7 +58,9 @@ def read_error(code: str, message: str) -> ProbeError:
     """Read an SQLSTATE and what came with it by the one table."""
     if code == "28000" and "certificate" in message:
         return ProbeError(Reason.TLS, "the server demands a client certificate (28000)")
-    found = _ERRORS.get(code, (Reason.NOT_READY, quoted(message, MAX_QUOTED)))
+    if (found := _ERRORS.get(code)) is None:
+        text = f"{quoted(message, MAX_QUOTED)} ({quoted(code, MAX_QUOTED)})"
+        return ProbeError(Reason.NOT_READY, text)
     kind = ElsewhereError if code == "57P03" else ProbeError
     return kind(found[0], f"{found[1]} ({code})")
 

@@ -19,7 +19,7 @@ from pymongo.errors import (
     ProtocolError,
 )
 
-from worker.errors import ProbeError, Reading, Rule, reading, translate
+from worker.errors import MAX_HOST, ProbeError, Reading, Rule, reading, translate
 from worker.model import Reason
 from worker.plan import Host
 from worker.probes.mongodb_plan import unusable
@@ -70,7 +70,7 @@ def _reconnect(error: BaseException) -> Reading | None:
         fault = translate(OSError(number, "") if number > 0 else socket.gaierror(number, ""), ())
         return (fault.reason, fault.text) if fault else None
     if match := _BAD_CERTIFICATE.search(text):
-        return Reason.TLS, f"the certificate is not accepted: {match[1]}"
+        return Reason.TLS, f"the certificate is not accepted: {quoted(match[1], MAX_QUOTED)}"
     if _TLS in text:
         return Reason.TLS, "the TLS handshake failed"
     return None if error.__cause__ else (Reason.CLOSED, "the server closed the connection")
@@ -98,6 +98,8 @@ RULES: tuple[Rule, ...] = (
     (ConfigurationError, _configuration),
     (ProtocolError, reading(Reason.PROTOCOL, "the answer is not MongoDB's")),
     (BSONError, reading(Reason.PROTOCOL, "the server's message is not BSON")),
+    # SCRAM's iterations may be more than hashlib can count.
+    (OverflowError, reading(Reason.PROTOCOL, "the library can make nothing of the answer")),
     (ValueError, reading(Reason.PROTOCOL, "the library can make nothing of the answer")),
     (LookupError, reading(Reason.PROTOCOL, "the library can make nothing of the answer")),
     (InvalidOperation, reading(Reason.CLOSED, "the connection was closed")),
@@ -123,6 +125,8 @@ def read_topology(topology: Any, seconds: float, srv_name: str | None) -> ProbeE
     for address, server in servers.items():
         fault = translate(server.error, RULES) if server.error else None
         if fault:
-            text = fault.text if len(servers) == 1 else f"{fault.text} ({Host(*address)})"
-            return ProbeError(fault.reason, text)
+            if len(servers) == 1 or fault.reason is Reason.INTERNAL:
+                return fault
+            name = quoted(str(Host(*address)), MAX_HOST)
+            return ProbeError(fault.reason, f"{fault.text} ({name})")
     return ProbeError(Reason.TIMEOUT, f"no answer within {seconds * 1000:.0f} ms")

@@ -32,7 +32,14 @@ def _error_reply(error: BaseException) -> Reading | None:
     return fault.reason, fault.text
 
 
+def _closed_handle(error: BaseException) -> Reading | None:
+    """Read what uvloop makes of a write after the server's reset."""
+    is_closed = "the handler is closed" in str(error)
+    return (Reason.CLOSED, "the server closed the connection") if is_closed else None
+
+
 _RULES: tuple[Rule, ...] = (
+    (RuntimeError, _closed_handle),
     (InvalidResponse, reading(Reason.PROTOCOL, _STRANGER)),
     (RedisError, _error_reply),
     (RedisTimeoutError, reading(Reason.TIMEOUT, "no answer in the configured time")),
@@ -99,7 +106,7 @@ class RedisDriverProbe:
             if reply != b"PONG":
                 raise ProbeError(Reason.PROTOCOL, _STRANGER)
             return Answer()
-        except (RedisError, OSError, ValueError) as error:
+        except (RedisError, OSError, ValueError, RuntimeError) as error:
             if fault := translate(error, _RULES):
                 raise fault from None
             if isinstance(error, RedisConnectionError):
