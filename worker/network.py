@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
     async def read_exactly(self, count: int) -> bytes:
         """Read so many bytes; ProbeError `protocol` where that is absurd, `closed` at the end."""
         if count > MAX_REPLY:
-            raise ProbeError(Reason.PROTOCOL, f"the server announced {count} bytes")
+            raise ProbeError(Reason.PROTOCOL, f"the server announced more than {MAX_REPLY} bytes")
         while len(self._buffer) < count:
             await self._more()
         return self._take(count)

@@ -34,6 +34,10 @@ OTHER_FAMILY_SECONDS = 0.3
 MAX_ANSWER = 8_192
 """Bytes of an answer over TCP, some five hundred addresses: reading 64 KB keeps the loop for 0.35 s
 at each look-up, and a stranger's nameserver may forbid that it be remembered."""
+MAX_REMEMBERED = 10_000
+"""Answers."""
+MAX_REMEMBERED_ANSWER = 512
+"""Bytes, what DNS began with: two dozen addresses, which take some 4 KB when they are read."""
 LOOPBACK: tuple[IPAddress, ...] = (IPv6Address("::1"), IPv4Address("127.0.0.1"))
 SILENT_RESOLVER = "the worker's resolver does not answer"
 _SILENT = "the look-up of the name was not answered"
@@ -63,6 +67,18 @@ class BoundedNameserver(dns.nameserver.Do53Nameserver):
         if not request.is_response(answer):
             raise dns.exception.FormError
         return answer
+
+
+class ShortAnswers(dns.resolver.LRUCache):
+    """Remembers answers that are short: a hundred times as much would be kept of long ones."""
+
+    def __init__(self) -> None:
+        super().__init__(MAX_REMEMBERED)
+
+    def put(self, key: Any, value: dns.resolver.Answer) -> None:
+        """Remember an answer unless it is long; who has such a one is asked at each check."""
+        if len(value.response.wire or b"") <= MAX_REMEMBERED_ANSWER:
+            super().put(key, value)
 
 
 class Resolver:
@@ -137,7 +153,7 @@ class Resolver:
                 self._resolver = _bounded(dns.asyncresolver.Resolver())
             except dns.resolver.NoResolverConfiguration:
                 raise ProbeError(Reason.INTERNAL, "the worker has no nameserver") from None
-            self._resolver.cache = dns.resolver.LRUCache(10_000)
+            self._resolver.cache = ShortAnswers()
         return self._resolver
 
     async def _prove(self, resolver: dns.asyncresolver.Resolver, since: float) -> None:

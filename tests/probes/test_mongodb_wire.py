@@ -35,7 +35,7 @@ class Said:
 
     async def read_exactly(self, count: int) -> bytes:
         if count > MAX_REPLY:
-            raise ProbeError(Reason.PROTOCOL, f"the server announced {count} bytes")
+            raise ProbeError(Reason.PROTOCOL, f"the server announced more than {MAX_REPLY} bytes")
         if len(self.left) < count:
             raise ProbeError(Reason.CLOSED, "the server closed the connection")
         taken, self.left = self.left[:count], self.left[count:]
