@@ -42,6 +42,16 @@ def run_loop(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
+def allow_descriptors() -> None:
+    """Take as many descriptors as there may be: shells give 1,024, and a check may want dozens."""
+    if sys.platform != "win32":
+        import resource  # noqa: PLC0415 -- as above
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with suppress(ValueError, OSError):  # some systems say "any number" and mean less
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 class App:
     """One worker from its first line in the log to its last."""
 
@@ -63,6 +73,7 @@ class App:
                 loop.call_soon_threadsafe(self._stopping.set)
 
         sys.setswitchinterval(SWITCH_SECONDS)
+        allow_descriptors()
         Signals(stop, self._settings.shutdown_grace_seconds).start()
         try:
             server_socket = exposition.bind(self._settings.metrics_host, self._settings.port)

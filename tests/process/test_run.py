@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -61,3 +63,19 @@ async def test_a_change_shows_in_the_registry_the_log_and_the_metrics(
     assert json.loads(worker.page("/readyz"))["reason"] == "the registry can be used"
     assert worker.stop() == 0
     assert worker.events("worker_stopped")[-1]["exit_code"] == 0
+
+
+class Narrow(Worker):
+    launcher = ("prlimit", "--nofile=128:512")
+
+
+async def test_the_worker_takes_as_many_descriptors_as_it_may(
+    worker_url: str, tmp_path: Path
+) -> None:
+    with Narrow(worker_url, tmp_path) as worker:
+
+        async def has_started() -> bool:
+            return bool(worker.events("worker_started"))
+
+        await eventually(has_started, "the worker starts")
+        assert resource.prlimit(worker.process.pid, resource.RLIMIT_NOFILE) == (512, 512)
