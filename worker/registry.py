@@ -201,8 +201,9 @@ class Registry:
                 after,
                 STATES_AT_ONCE,
             )
-            states += [read_state(row, known.get(row["database_id"])) for row in rows]
-            counts.update((row["engine"], row["status"]) for row in rows)
+            found = [read_state(row, known.get(row["database_id"])) for row in rows]
+            states += found
+            counts.update((state.identity.engine, state.status) for state in found)
             if len(rows) < STATES_AT_ONCE:
                 return states, counts
             after = rows[-1]["database_id"]

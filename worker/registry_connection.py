@@ -19,20 +19,26 @@ from worker.errors import (
 )
 from worker.model import Event
 from worker.ports import Log, Meter
-from worker.registry_faults import BAD_DATA, TROUBLE, read_fault
+from worker.registry_faults import BAD_DATA, TROUBLE, is_of_connection, read_fault
+from worker.registry_troubles import Troubles
 
 SCHEMA_VERSION = 7
 """The oldest version of the registry's functions that this worker can use."""
 MAX_CONNECTIONS = 4
-FIRST_BACK_OFF_SECONDS = 0.5
-MAX_BACK_OFF_SECONDS = 15.0
 REMINDER_SECONDS = 60.0
+AFTERSHOCK_SECONDS = 2.0
+"""What is over by then is not told within a minute of the last line, such as a connection that an
+outage broke and nobody used until now."""
 TRIES = 3
 """Of a statement that loses against another one, as happens in a registry set to `serializable`."""
 CLOCK_GRAIN_SECONDS = 0.01
 """A loop's timers may fire that much early."""
 _READS = frozenset({"read", "snapshot"})
-"""Operations that succeed on a read-only registry, too, so they prove no recovery."""
+"""Operations that succeed on a read-only registry, too, so they do not make it usable."""
+
+
+class _UnreachedError(Exception):
+    """No connection could be had; the cause says why."""
 
 
 async def _keep(_: object) -> None:
@@ -60,20 +66,16 @@ class RegistryConnection:
         self._meter = meter
         self._is_open = False
         self._is_proven = False
-        self._is_usable = False
-        self._back_off = 0.0
-        """Seconds; 0 while there is no trouble."""
-        self._failing_since = 0.0
+        self._has_written = False
+        self._troubles = Troubles()
         self._reminded_at = -REMINDER_SECONDS
         self._is_announced = False
-        """Whether the log tells of the outage that lasts."""
-        self._resume_at = 0.0
-        self._last_fault = ""
+        """Whether the log tells of the trouble that lasts."""
 
     @property
     def is_usable(self) -> bool:
-        """Whether the last call that writes succeeded."""
-        return self._is_usable
+        """Whether it was written to, and whatever failed since works again."""
+        return self._has_written and not self._troubles
 
     async def fetch(
         self,
@@ -89,17 +91,17 @@ class RegistryConnection:
             RegistryRefusedError, SchemaError: it has never been usable, and waiting won't help.
             WorkerError: the given class, where the registry refuses the arguments for their data.
         """
-        if time.monotonic() < self._resume_at:
-            raise RegistryUnavailableError(self._last_fault)
+        if fault := self._troubles.fault(operation):
+            raise RegistryUnavailableError(fault)
         try:
             rows = await self._fetch_again(statement, arguments)
         except BAD_DATA as error:
             if on_bad_data is None:
                 raise
             raise on_bad_data(f"the registry refused the data of {operation}") from error
-        except TROUBLE as error:
+        except (_UnreachedError, *TROUBLE) as error:
             self._meter.registry_failed(operation)
-            raise self._failed(error) from error
+            raise self._failed(operation, error) from error
         self._succeeded(operation)
         return rows
 
@@ -131,10 +133,13 @@ class RegistryConnection:
         """Terminate a connection that takes too long: cancelling would need a second one."""
         pool, loop = self._pool, asyncio.get_running_loop()
         end = loop.time() + self._timeout
-        async with asyncio.timeout_at(end):
-            await pool
-            self._is_open = True
-            connection = await pool.acquire()
+        try:
+            async with asyncio.timeout_at(end):
+                await pool
+                self._is_open = True
+                connection = await pool.acquire()
+        except TROUBLE as error:
+            raise _UnreachedError from error
         if pool is not self._pool:  # replaced while this connection was being made
             _terminate(connection)
             raise ConnectionAbortedError
@@ -171,32 +176,38 @@ class RegistryConnection:
             connection.terminate()  # the pool would close it politely, and wait for the answer
             raise
 
-    def _failed(self, error: BaseException) -> WorkerError:
+    def _failed(self, operation: str, failure: BaseException) -> WorkerError:
+        is_unreached = isinstance(failure, _UnreachedError)
+        error = failure.__cause__ or failure if is_unreached else failure
         fault = read_fault(error, self._url)
         if not self._is_proven and not isinstance(fault, RegistryUnavailableError):
             return fault
-        now = time.monotonic()
         if isinstance(error, TimeoutError):
             self._replace_pool()
-        if now >= self._resume_at:  # what fails beside a call that failed tells nothing new
-            self._failing_since = self._failing_since or now
-            doubled = min(MAX_BACK_OFF_SECONDS, 2 * self._back_off)
-            self._back_off = doubled or FIRST_BACK_OFF_SECONDS
-            self._resume_at = now + self._back_off
-        self._last_fault = str(fault)
-        self._is_usable = False
+        if is_unreached:
+            self._troubles.unreached(str(fault))
+        else:
+            self._troubles.failed(operation, str(fault), is_lost=is_of_connection(error))
         self._meter.registry_usable(usable=False)
-        if now - self._reminded_at >= REMINDER_SECONDS:
-            self._reminded_at = now
-            self._is_announced = True
-            self._log(
-                Event.REGISTRY_UNREACHABLE,
-                "error",
-                f"the registry at {self.place} cannot be used: {fault}",
-                error=str(fault),
-                seconds=round(now - self._failing_since, 1),
-            )
-        return RegistryUnavailableError(self._last_fault)
+        self._remind(operation, str(fault))
+        return RegistryUnavailableError(str(fault))
+
+    def _remind(self, operation: str, fault: str) -> None:
+        """Tell of the trouble when it starts, then once a minute."""
+        now, seconds = time.monotonic(), self._troubles.seconds
+        may_wait = self._is_announced or seconds < AFTERSHOCK_SECONDS
+        if may_wait and now - self._reminded_at < REMINDER_SECONDS:
+            return
+        self._reminded_at = now
+        self._is_announced = True
+        self._log(
+            Event.REGISTRY_UNREACHABLE,
+            "error",
+            f"the registry at {self.place} cannot be used: {fault}",
+            operation=operation,
+            error=fault,
+            seconds=round(seconds, 1),
+        )
 
     def _replace_pool(self) -> None:
         """Give up every connection: where one fell silent, each of the others would cost a wait."""
@@ -206,24 +217,22 @@ class RegistryConnection:
             self._is_open = False
 
     def _succeeded(self, operation: str) -> None:
+        was_usable, seconds = self.is_usable, round(self._troubles.seconds, 1)
         self._is_proven = True
-        if operation in _READS:
+        self._has_written = self._has_written or operation not in _READS
+        self._troubles.worked(operation)
+        if was_usable or not self.is_usable:
             return
-        if not self._is_usable:
-            self._is_usable = True
-            self._meter.registry_usable(usable=True)
-        if self._back_off:
-            seconds = round(time.monotonic() - self._failing_since, 1)
-            self._back_off, self._failing_since, self._resume_at = 0.0, 0.0, 0.0
-            if not self._is_announced:
-                return
-            self._is_announced = False
-            self._log(
-                Event.REGISTRY_RECOVERED,
-                "info",
-                f"the registry can be used again after {seconds} s",
-                seconds=seconds,
-            )
+        self._meter.registry_usable(usable=True)
+        if not self._is_announced:
+            return
+        self._is_announced = False
+        self._log(
+            Event.REGISTRY_RECOVERED,
+            "info",
+            f"the registry can be used again after {seconds} s",
+            seconds=seconds,
+        )
 
 
 def _terminate(connection: Any) -> None:

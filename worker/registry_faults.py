@@ -44,6 +44,14 @@ TROUBLE = (
     WorkerError,
 )
 """What a call to a registry that is in trouble may raise."""
+_ENDS = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.IdleSessionTimeoutError,
+)
+"""What the server says to a connection, and not to the statement on it."""
 BAD_DATA = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
@@ -97,3 +105,10 @@ def _passing(error: BaseException) -> str | None:
 def _has_refused_tls(error: BaseException) -> bool:
     """Tell whether a server did not take TLS, or is none that was ever asked for it."""
     return isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error)
+
+
+def is_of_connection(error: BaseException) -> bool:
+    """Tell whether a statement failed for its connection, which any other would have lost, too."""
+    if isinstance(error, asyncpg.PostgresError):
+        return isinstance(error, _ENDS)
+    return not isinstance(error, TimeoutError)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from worker.model import (
@@ -22,6 +22,13 @@ from worker.scrubbing import cut
 
 MAX_NAME = 200
 """Characters of a database's name that logs and metrics show."""
+_REASONS: Mapping[str, Reason] = {reason.value: reason for reason in Reason}
+_STATUSES: Mapping[str, Status] = {status.value: status for status in Status}
+
+
+def _read_status(word: str) -> Status:
+    """Read a status; one that only a newer worker knows is unknown to us."""
+    return _STATUSES.get(word, Status.UNKNOWN)
 
 
 def read_identity(row: Mapping[str, Any], database_id: UUID) -> Identity:
@@ -39,8 +46,8 @@ def read_row(row: Mapping[str, Any], asked: float) -> RawRow:
         config=row["config"],
         ssl_enabled=row["ssl_enabled"],
         lease=lease,
-        status=Status(row["status"]),
-        last_reason=row["last_reason"] and Reason(row["last_reason"]),
+        status=_read_status(row["status"]),
+        last_reason=_REASONS.get(row["last_reason"]),
         is_slow=row["slow"],
     )
 
@@ -75,7 +82,7 @@ def read_recorded(row: Mapping[str, Any], result: CheckResult) -> Recorded:
         change = Change(
             change_id=row["change_id"],
             identity=result.identity,
-            previous=Status(row["previous"]),
+            previous=_read_status(row["previous"]),
             status=result.status,
             reason=result.reason,
             error=result.error,
@@ -85,13 +92,13 @@ def read_recorded(row: Mapping[str, Any], result: CheckResult) -> Recorded:
 
 
 def read_change(row: Mapping[str, Any]) -> Change:
-    """Read a change that waits to be announced."""
+    """Read a change that waits to be announced; a newer worker's reason is told as it stands."""
     return Change(
         change_id=row["change_id"],
         identity=read_identity(row, row["database_id"]),
-        previous=Status(row["previous"]),
-        status=Status(row["status"]),
-        reason=Reason(row["reason"]),
+        previous=_read_status(row["previous"]),
+        status=_read_status(row["status"]),
+        reason=_REASONS.get(row["reason"], cast("Reason", row["reason"])),
         error=row["error"],
     )
 
@@ -100,20 +107,21 @@ def read_state(row: Mapping[str, Any], known: DatabaseState | None) -> DatabaseS
     """Read a row of the snapshot; the same object again where it tells what is known already."""
     checked = row["last_health_check_at"]
     checked_at = checked and checked.timestamp()
+    status, reason = _read_status(row["status"]), _REASONS.get(row["reason"])
     identity = known.identity if known and _is_of(row, known.identity) else None
     if (
         known is not None
         and identity is not None
         and known.checked_at == checked_at
-        and known.status == row["status"]
-        and known.reason == row["reason"]
+        and known.status is status
+        and known.reason is reason
         and known.latency == row["latency_seconds"]
     ):
         return known
     return DatabaseState(
         identity=identity or read_identity(row, row["database_id"]),
-        status=Status(row["status"]),
-        reason=row["reason"] and Reason(row["reason"]),
+        status=status,
+        reason=reason,
         latency=row["latency_seconds"],
         checked_at=checked_at,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 
@@ -11,36 +12,66 @@ import pytest
 from testbed.fakes import FakeMeter, Lines
 from testbed.misbehaving import MisbehavingServer, mute, saying
 from testbed.ports import free_port
+from testbed.postgresql import PostgreSQLServer
 from worker.errors import RegistryRefusedError, RegistryUnavailableError
 from worker.model import Event
-from worker.registry_connection import MAX_BACK_OFF_SECONDS, RegistryConnection
+from worker.registry_connection import AFTERSHOCK_SECONDS, RegistryConnection
+from worker.registry_troubles import MAX_BACK_OFF_SECONDS, Troubles
 
 HOURS_OF_FAILURES = 1200
+BROKEN = "select nothing_of_that_name()"
 
 
 class Bench:
-    def __init__(self, port: int, options: str = "") -> None:
+    def __init__(self, url: str, timeout: float = 0.3) -> None:
         self.log = Lines()
         self.meter = FakeMeter()
 
         async def connected() -> None:
             return
 
-        self.connection = RegistryConnection(
-            f"postgresql://a:b@127.0.0.1:{port}/c{options}", 0.3, self.log, self.meter, connected
-        )
+        self.connection = RegistryConnection(url, timeout, self.log, self.meter, connected)
 
-    async def fail(self) -> str:
+    @classmethod
+    def at(cls, port: int, options: str = "") -> Bench:
+        return cls(f"postgresql://a:b@127.0.0.1:{port}/c{options}")
+
+    def resume(self) -> None:
+        """End every back-off."""
+        for trouble in self.connection._troubles._of.values():
+            trouble.resume_at = 0.0
+
+    async def fail(self, operation: str = "claim", statement: str = "select 1") -> str:
         """Call it whatever back-off runs, and return what it says."""
-        self.connection._resume_at = 0.0
+        self.resume()
         with pytest.raises(RegistryUnavailableError) as caught:
-            await self.connection.fetch("claim", "select 1")
+            await self.connection.fetch(operation, statement)
         return str(caught.value)
+
+    async def work(self, operation: str) -> None:
+        self.resume()
+        await self.connection.fetch(operation, "select 1")
+
+    def told(self) -> list[Event]:
+        return [line.event for line in self.log]
+
+    def is_usable(self) -> bool:
+        assert self.meter.is_usable is self.connection.is_usable
+        return self.connection.is_usable
 
 
 @pytest.fixture
 async def nobody() -> AsyncIterator[Bench]:
-    bench = Bench(free_port())
+    bench = Bench.at(free_port())
+    yield bench
+    await bench.connection.close()
+
+
+@pytest.fixture
+async def somebody(worker_url: str) -> AsyncIterator[Bench]:
+    """A registry that was in use already."""
+    bench = Bench(worker_url, timeout=10)
+    await bench.work("tend")
     yield bench
     await bench.connection.close()
 
@@ -48,7 +79,7 @@ async def nobody() -> AsyncIterator[Bench]:
 async def test_an_outage_may_last_for_hours(nobody: Bench) -> None:
     for _ in range(HOURS_OF_FAILURES):
         await nobody.fail()
-    wait = nobody.connection._resume_at - time.monotonic()
+    wait = longest_wait(nobody.connection._troubles)
     assert MAX_BACK_OFF_SECONDS - 1 < wait <= MAX_BACK_OFF_SECONDS
     assert len(nobody.log.of(Event.REGISTRY_UNREACHABLE)) == 1
     assert nobody.meter.is_usable is False
@@ -56,7 +87,11 @@ async def test_an_outage_may_last_for_hours(nobody: Bench) -> None:
 
 async def test_calls_that_fail_together_count_once_for_the_back_off(nobody: Bench) -> None:
     await asyncio.gather(*(nobody.fail() for _ in range(4)))
-    assert nobody.connection._resume_at - time.monotonic() < 1
+    assert longest_wait(nobody.connection._troubles) < 1
+
+
+def longest_wait(troubles: Troubles) -> float:
+    return max(trouble.resume_at for trouble in troubles._of.values()) - time.monotonic()
 
 
 async def test_while_a_back_off_runs_nobody_is_asked(nobody: Bench) -> None:
@@ -69,7 +104,7 @@ async def test_while_a_back_off_runs_nobody_is_asked(nobody: Bench) -> None:
 
 async def test_a_registry_that_is_silent_keeps_no_call_beyond_its_bound() -> None:
     with MisbehavingServer(mute) as server:
-        bench = Bench(server.port)
+        bench = Bench.at(server.port)
         began = time.monotonic()
         said = await asyncio.gather(*(bench.fail() for _ in range(8)))
         assert time.monotonic() - began < 8 * 0.3, "they do not wait one after another"
@@ -82,14 +117,92 @@ async def test_a_registry_that_is_silent_keeps_no_call_beyond_its_bound() -> Non
 )
 async def test_whatever_stands_in_the_registrys_place_is_waited_out(words: bytes) -> None:
     with MisbehavingServer(saying(words)) as server:
-        bench = Bench(server.port)
+        bench = Bench.at(server.port)
         assert await bench.fail()
         await bench.connection.close()
 
 
 async def test_a_registry_without_the_tls_that_its_url_demands_is_not_waited_for() -> None:
     with MisbehavingServer(saying(b"N")) as server:
-        bench = Bench(server.port, "?sslmode=require")
+        bench = Bench.at(server.port, "?sslmode=require")
         with pytest.raises(RegistryRefusedError, match="speaks no TLS"):
             await bench.connection.fetch("claim", "select 1")
         await bench.connection.close()
+
+
+async def test_an_operation_that_failed_is_not_cured_by_another_one_that_works(
+    somebody: Bench,
+) -> None:
+    await somebody.fail("record", BROKEN)
+    for operation in ("tend", "claim", "snapshot", "announce", "give_back"):
+        await somebody.work(operation)
+        assert not somebody.is_usable()
+    assert somebody.told() == [Event.REGISTRY_UNREACHABLE]
+    await somebody.work("record")
+    assert somebody.is_usable()
+    assert somebody.told() == [Event.REGISTRY_UNREACHABLE, Event.REGISTRY_RECOVERED]
+
+
+async def test_an_outage_is_over_with_whatever_works_first(somebody: Bench) -> None:
+    await somebody.fail("record", "select pg_terminate_backend(pg_backend_pid())")
+    assert not somebody.is_usable()
+    await somebody.work("tend")
+    assert somebody.is_usable()
+    assert somebody.told() == [Event.REGISTRY_UNREACHABLE, Event.REGISTRY_RECOVERED]
+
+
+async def test_a_registry_that_can_only_be_read_is_not_usable(worker_url: str) -> None:
+    bench = Bench(worker_url, timeout=10)
+    await bench.work("snapshot")
+    assert not bench.connection.is_usable
+    await bench.work("tend")
+    assert bench.is_usable()
+    await bench.connection.close()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "lines"), [(AFTERSHOCK_SECONDS + 0.1, 2), (0.0, 1)], ids=["lasts", "is over"]
+)
+async def test_trouble_within_a_minute_of_the_last_is_told_once_it_lasts(
+    somebody: Bench, seconds: float, lines: int
+) -> None:
+    await somebody.fail("record", BROKEN)
+    await somebody.work("record")
+    await somebody.fail("record", BROKEN)
+    somebody.connection._troubles._since -= seconds
+    await somebody.fail("record", BROKEN)
+    await somebody.work("record")
+    assert somebody.told() == [Event.REGISTRY_UNREACHABLE, Event.REGISTRY_RECOVERED] * lines
+
+
+async def test_while_nothing_can_be_recorded_nothing_is_claimed_before_the_next_try(
+    somebody: Bench,
+) -> None:
+    said = await somebody.fail("record", BROKEN)
+    for operation in ("record", "tend", "claim"):
+        with pytest.raises(RegistryUnavailableError, match=re.escape(said)):
+            await somebody.connection.fetch(operation, "select 1")
+    await somebody.connection.fetch("snapshot", "select 1")
+
+
+async def test_a_lease_that_could_not_be_given_back_once_is_no_lasting_trouble(
+    somebody: Bench,
+) -> None:
+    await somebody.fail("give_back", BROKEN)
+    assert not somebody.is_usable()
+    await somebody.work("tend")
+    assert somebody.is_usable()
+
+
+async def test_a_registry_that_cannot_be_reached_explains_all_that_failed_before(
+    somebody: Bench, cluster: PostgreSQLServer, registry_database: str
+) -> None:
+    await somebody.fail("snapshot", BROKEN)
+    try:
+        cluster.execute(f"alter database {registry_database} allow_connections false")
+        await somebody.fail("tend", "select pg_terminate_backend(pg_backend_pid())")
+        await somebody.fail("tend")
+    finally:
+        cluster.execute(f"alter database {registry_database} allow_connections true")
+    await somebody.work("tend")
+    assert somebody.is_usable()

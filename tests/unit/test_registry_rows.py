@@ -1,0 +1,120 @@
+"""Words that only a newer worker knows: old and new ones work side by side during a deploy."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from testbed.fakes import FakeMeter, Lines
+from testbed.worker import register
+from worker.announce import Announcer
+from worker.model import Event, Reason, Status
+from worker.registry import Pace, Registry
+from worker.registry_connection import RegistryConnection
+
+NEWER = "asleep"
+
+
+@pytest.fixture
+async def owner(registry_url: str) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(registry_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def registry(worker_url: str) -> AsyncIterator[Registry]:
+    async def connected() -> None:
+        return
+
+    connection = RegistryConnection(worker_url, 10, Lines(), FakeMeter(), connected)
+    yield Registry(connection, Pace.of(1, 30))
+    await connection.close()
+
+
+@pytest.fixture(autouse=True)
+async def rows(owner: Any, registry_url: str) -> None:
+    """Two rows, one of them written by a newer worker."""
+    for name, reason in (("plain", "timeout"), ("newer", NEWER)):
+        await register(registry_url, "redis", "redis://db.test", name=name)
+        await owner.execute(
+            "update platform.database_schedules set last_reason = $2 where database_id ="
+            " (select id from platform.databases where name = $1)",
+            name,
+            reason,
+        )
+
+
+async def widen_statuses(owner: Any) -> None:
+    """Let a row have a status that a newer schema knows."""
+    (constraint,) = [
+        row["conname"]
+        for row in await owner.fetch(
+            "select conname, pg_get_constraintdef(oid) as rule from pg_constraint"
+            " where conrelid = 'platform.databases'::regclass and contype = 'c'"
+        )
+        if "health_check_status" in row["rule"]
+    ]
+    await owner.execute(f"alter table platform.databases drop constraint {constraint}")
+    await owner.execute(
+        "update platform.databases set health_check_status = $1 where name = 'newer'", NEWER
+    )
+
+
+async def test_a_row_whose_last_reason_is_a_newer_workers_is_claimed_with_all_others(
+    registry: Registry,
+) -> None:
+    claimed = {row.identity.name: row.last_reason for row in await registry.claim(9, 9)}
+    assert claimed == {"plain": Reason.TIMEOUT, "newer": None}
+
+
+async def test_a_row_whose_status_is_a_newer_workers_counts_as_unknown(
+    registry: Registry, owner: Any
+) -> None:
+    await widen_statuses(owner)
+    found = await registry.snapshot(9, 5.0, {})
+    assert found.states is not None
+    assert found.counts == {("redis", Status.UNKNOWN): 2}
+    assert {state.identity.name: state.reason for state in found.states} == {
+        "plain": Reason.TIMEOUT,
+        "newer": None,
+    }
+    claimed = {row.identity.name: row.status for row in await registry.claim(9, 9)}
+    assert claimed == {"plain": Status.UNKNOWN, "newer": Status.UNKNOWN}
+
+
+async def test_states_that_a_newer_worker_wrote_stay_the_same_objects_while_they_hold_still(
+    registry: Registry,
+) -> None:
+    first = (await registry.snapshot(9, 5.0, {})).states or ()
+    known = {state.identity.database_id: state for state in first}
+    second = (await registry.snapshot(9, 5.0, known)).states or ()
+    assert len(first) == 2
+    assert all(known[state.identity.database_id] is state for state in second)
+
+
+async def test_a_change_that_a_killed_newer_worker_left_is_told_in_its_own_words(
+    registry: Registry, owner: Any
+) -> None:
+    await owner.execute(
+        "insert into platform.database_health_changes"
+        " (database_id, from_status, to_status, reason, error, at, announce_after)"
+        " select id, case name when 'newer' then $1 else 'healthy' end, 'unhealthy',"
+        "   case name when 'newer' then $1 else 'timeout' end, 'it is so', now(),"
+        "   now() - interval '1 minute'"
+        " from platform.databases",
+        NEWER,
+    )
+    log = Lines()
+    await Announcer(registry, log).adopt()
+    told = {line.facts["name"]: line for line in log.of(Event.DATABASE_HEALTH_CHANGED)}
+    assert told["plain"].facts["message"] == "plain is unhealthy: timeout"
+    assert told["newer"].facts["message"] == f"newer is unhealthy: {NEWER}"
+    assert told["newer"].facts["reason"] == NEWER
+    assert told["newer"].facts["previous"] is Status.UNKNOWN
+    assert await registry.unannounced() == []
+    untold = "select count(*) from platform.database_health_changes where announced_at is null"
+    assert await owner.fetchval(untold) == 0
