@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Literal, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pydantic import (
     AliasChoices,
@@ -43,12 +43,20 @@ def _lower(text: object) -> object:
     return text.strip().lower() if isinstance(text, str) else text
 
 
+def _place(parts: SplitResult) -> str:
+    return parts.netloc.rpartition("@")[2]
+
+
+def _has_good_port(parts: SplitResult) -> bool:
+    return "," in _place(parts) or parts.port != 0  # several hosts have several ports
+
+
 def _registry_url(text: object) -> object:
     """Accept only what a PostgreSQL client would; the message never quotes it."""
     url = str(text).strip()
     try:
         parts = urlsplit(url)
-        is_usable = parts.scheme in {"postgresql", "postgres"} and parts.port != 0
+        is_usable = parts.scheme in {"postgresql", "postgres"} and _has_good_port(parts)
         # A raw / ? # or @ in the password would make a part of it the host, which the log names.
         is_encoded = "#" not in url and url.count("@") == parts.netloc.count("@") <= 1
     except ValueError:
@@ -58,6 +66,9 @@ def _registry_url(text: object) -> object:
             "is no URL of the form postgresql://user:password@host:port/database"
             " (percent-encode / ? # @ in user name and password)"
         )
+    # Its address is protected from rows, so it has to be the one that is connected to.
+    if any("," in place for place in (_place(parts), *parse_qs(parts.query).get("host", ()))):
+        raise ValueError("names several hosts; name one")
     return url
 
 

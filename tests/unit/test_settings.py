@@ -79,6 +79,19 @@ def test_a_registry_url_that_is_none_or_hides_its_password_badly_is_refused(url:
     assert line.startswith("DATABASE_URL: is no URL")
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("postgresql://u:p@h1,h2/db", "postgresql://u:p@h1:5432,h2:5433/db"),
+        "postgresql://u:p@/db?host=h1,h2",
+    ],
+)
+def test_a_registry_has_one_host(url: str) -> None:
+    (line,) = faults(DATABASE_URL=url)
+    assert line.startswith("DATABASE_URL: names several hosts")
+    assert read(Settings, {"DATABASE_URL": "postgresql://u:p,w@h/db"})
+
+
 def test_lists_of_networks_take_commas_and_blanks() -> None:
     given = {"DATABASE_URL": URL, "ALLOWED_NETWORKS": " 10.1.2.3/8, fd00::/8\t192.168.0.1 "}
     assert read(Settings, given).allowed_networks == (
