@@ -19,8 +19,8 @@ from worker.errors import (
 )
 from worker.model import Event
 from worker.ports import Log, Meter
-from worker.registry_faults import BAD_DATA, TROUBLE, is_of_connection, read_fault
-from worker.registry_troubles import Troubles
+from worker.registry_faults import BAD_DATA, TROUBLE, concerns_all, read_fault
+from worker.registry_troubles import READS, Troubles
 
 SCHEMA_VERSION = 7
 """The oldest version of the registry's functions that this worker can use."""
@@ -33,8 +33,6 @@ TRIES = 3
 """Of a statement that loses against another one, as happens in a registry set to `serializable`."""
 CLOCK_GRAIN_SECONDS = 0.01
 """A loop's timers may fire that much early."""
-_READS = frozenset({"read", "snapshot"})
-"""Operations that succeed on a read-only registry, too, so they do not make it usable."""
 
 
 class _UnreachedError(Exception):
@@ -187,7 +185,7 @@ class RegistryConnection:
         if is_unreached:
             self._troubles.unreached(str(fault))
         else:
-            self._troubles.failed(operation, str(fault), is_lost=is_of_connection(error))
+            self._troubles.failed(operation, str(fault), concerns_all=concerns_all(error))
         self._meter.registry_usable(usable=False)
         self._remind(operation, str(fault))
         return RegistryUnavailableError(str(fault))
@@ -219,7 +217,7 @@ class RegistryConnection:
     def _succeeded(self, operation: str) -> None:
         was_usable, seconds = self.is_usable, round(self._troubles.seconds, 1)
         self._is_proven = True
-        self._has_written = self._has_written or operation not in _READS
+        self._has_written = self._has_written or operation not in READS
         self._troubles.worked(operation)
         if was_usable or not self.is_usable:
             return

@@ -44,14 +44,15 @@ TROUBLE = (
     WorkerError,
 )
 """What a call to a registry that is in trouble may raise."""
-_ENDS = (
+_OF_ALL = (
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
     asyncpg.IdleSessionTimeoutError,
+    asyncpg.ReadOnlySQLTransactionError,
 )
-"""What the server says to a connection, and not to the statement on it."""
+"""What the server says of a connection or of itself, and not of the one statement."""
 BAD_DATA = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
@@ -107,8 +108,8 @@ def _has_refused_tls(error: BaseException) -> bool:
     return isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error)
 
 
-def is_of_connection(error: BaseException) -> bool:
-    """Tell whether a statement failed for its connection, which any other would have lost, too."""
+def concerns_all(error: BaseException) -> bool:
+    """Tell whether any other statement that writes would have failed as this one did."""
     if isinstance(error, asyncpg.PostgresError):
-        return isinstance(error, _ENDS)
+        return isinstance(error, _OF_ALL)
     return not isinstance(error, TimeoutError)

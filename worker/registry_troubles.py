@@ -9,8 +9,10 @@ FIRST_BACK_OFF_SECONDS = 0.5
 MAX_BACK_OFF_SECONDS = 15.0
 MAX_OWN_BACK_OFF_SECONDS = 2.0
 """Of an operation that fails while others work: a refused statement costs the registry little."""
-_REACH = "reach"
-"""Stands for every operation: no connection, or one that was lost."""
+READS = frozenset({"read", "snapshot"})
+"""Operations that succeed on a read-only registry, too, so they do not prove it usable."""
+_ALL = "all"
+"""Stands for every operation that writes: no connection, a lost one, a read-only registry."""
 _RECORD = "record"
 _CLAIMING = frozenset({"tend", "claim"})
 """While nothing can be recorded they wait, too: rows are then checked from memory, on time."""
@@ -44,7 +46,7 @@ class Troubles:
 
     def fault(self, operation: str) -> str | None:
         """Say why an operation is not worth a try yet; None where it is."""
-        keys = (_REACH, operation, _RECORD if operation in _CLAIMING else operation)
+        keys = (_ALL, operation, _RECORD if operation in _CLAIMING else operation)
         now = time.monotonic()
         for key in keys:
             trouble = self._of.get(key)
@@ -54,20 +56,21 @@ class Troubles:
 
     def unreached(self, fault: str) -> None:
         """Note that there is no connection to be had, which explains every other trouble."""
-        self._add(_REACH, fault, MAX_BACK_OFF_SECONDS)
-        self._of = {_REACH: self._of[_REACH]}
+        self._add(_ALL, fault, MAX_BACK_OFF_SECONDS)
+        self._of = {_ALL: self._of[_ALL]}
 
-    def failed(self, operation: str, fault: str, *, is_lost: bool) -> None:
-        """Note that an operation failed, or only that its connection was lost."""
-        if is_lost or operation in _UNREPEATED:
-            self._add(_REACH, fault, MAX_BACK_OFF_SECONDS)
+    def failed(self, operation: str, fault: str, *, concerns_all: bool) -> None:
+        """Note that an operation failed, as any other would have that `concerns_all`."""
+        if concerns_all or operation in _UNREPEATED:
+            self._add(_ALL, fault, MAX_BACK_OFF_SECONDS)
         else:
             self._add(operation, fault, MAX_OWN_BACK_OFF_SECONDS)
 
     def worked(self, operation: str) -> None:
         """Note that an operation works, and with it the way to the registry."""
-        self._of.pop(_REACH, None)
         self._of.pop(operation, None)
+        if operation not in READS:
+            self._of.pop(_ALL, None)
 
     def _add(self, key: str, fault: str, longest: float) -> None:
         now = time.monotonic()

@@ -20,6 +20,8 @@ from worker.registry_troubles import MAX_BACK_OFF_SECONDS, Troubles
 
 HOURS_OF_FAILURES = 1200
 BROKEN = "select nothing_of_that_name()"
+READ_ONLY = "do 'begin set transaction_read_only = on; create table t (); end'"
+LOST = "select pg_terminate_backend(pg_backend_pid())"
 
 
 class Bench:
@@ -143,8 +145,12 @@ async def test_an_operation_that_failed_is_not_cured_by_another_one_that_works(
     assert somebody.told() == [Event.REGISTRY_UNREACHABLE, Event.REGISTRY_RECOVERED]
 
 
-async def test_an_outage_is_over_with_whatever_works_first(somebody: Bench) -> None:
-    await somebody.fail("record", "select pg_terminate_backend(pg_backend_pid())")
+@pytest.mark.parametrize("statement", [READ_ONLY, LOST], ids=["read-only", "lost"])
+async def test_an_outage_is_over_with_whatever_writes_first(
+    somebody: Bench, statement: str
+) -> None:
+    await somebody.fail("record", statement)
+    await somebody.work("snapshot")
     assert not somebody.is_usable()
     await somebody.work("tend")
     assert somebody.is_usable()
@@ -200,7 +206,7 @@ async def test_a_registry_that_cannot_be_reached_explains_all_that_failed_before
     await somebody.fail("snapshot", BROKEN)
     try:
         cluster.execute(f"alter database {registry_database} allow_connections false")
-        await somebody.fail("tend", "select pg_terminate_backend(pg_backend_pid())")
+        await somebody.fail("tend", LOST)
         await somebody.fail("tend")
     finally:
         cluster.execute(f"alter database {registry_database} allow_connections true")
