@@ -99,9 +99,11 @@ class Connection(asyncio.Protocol):
                 except ssl.SSLError as error:
                     self._send(session.to_send())  # why we refuse
                     raise blame(error) from None
-            self._send(session.to_send())
+            # Our last words leave with the first of the probe's: a server that refuses them closes,
+            # and a write that came after that would lose its reason.
             self._tls = session
-            self._keep(self._take(len(self._buffer)))
+            if self._buffer:
+                self._keep(self._take(len(self._buffer)))
 
     def abort(self) -> None:
         """Close at once, whatever the server does."""
@@ -139,7 +141,7 @@ class Connection(asyncio.Protocol):
     async def _more(self) -> None:
         if self._tls is not None:
             known = len(self._buffer)
-            self._keep(b"")
+            self._keep(b"")  # sends what waits, too
             if len(self._buffer) > known:
                 return
         if self._end is not None:
