@@ -37,7 +37,7 @@ at each look-up, and a stranger's nameserver may forbid that it be remembered.""
 MAX_REMEMBERED = 10_000
 """Answers."""
 MAX_REMEMBERED_ANSWER = 512
-"""Bytes, what DNS began with: two dozen addresses, which take some 4 KB when they are read."""
+"""Bytes, what DNS began with."""
 LOOPBACK: tuple[IPAddress, ...] = (IPv6Address("::1"), IPv4Address("127.0.0.1"))
 SILENT_RESOLVER = "the worker's resolver does not answer"
 _SILENT = "the look-up of the name was not answered"
@@ -77,8 +77,14 @@ class ShortAnswers(dns.resolver.LRUCache):
 
     def put(self, key: Any, value: dns.resolver.Answer) -> None:
         """Remember an answer unless it is long; who has such a one is asked at each check."""
-        if len(value.response.wire or b"") <= MAX_REMEMBERED_ANSWER:
-            super().put(key, value)
+        response = value.response
+        if len(response.wire or b"") > MAX_REMEMBERED_ANSWER:
+            return
+        response.wire = None
+        response.index.clear()
+        for aside in (*response.sections[1:], value.chaining_result.cnames):
+            aside.clear()  # a chain of aliases takes more memory than what it leads to
+        super().put(key, value)
 
 
 class Resolver:

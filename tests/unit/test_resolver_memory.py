@@ -27,3 +27,6 @@ def test_only_short_answers_are_remembered(addresses: int, *, is_remembered: boo
     key = (given.qname, given.rdtype, given.rdclass)
     remembered.put(key, given)
     assert (remembered.get(key) is given) is is_remembered
+    assert given.rrset is not None
+    assert len(given.rrset) == addresses
+    assert bool(given.response.answer) is not is_remembered, "the rest is not kept"
