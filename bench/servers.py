@@ -105,7 +105,9 @@ class Registry:
 
     async def make_due(self, ago: str = "0 s") -> None:
         """Make every row due, and for so long already."""
-        async with self.connected() as connection:
+        async with self.connected() as connection, connection.transaction():
+            # Workers lock its rows in another order.
+            await connection.execute("lock table platform.database_schedules in exclusive mode")
             await connection.execute(
                 "update platform.database_schedules"
                 " set due_at = now() - $1::text::interval, leased_until = null, spread = true",
