@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from testbed.certificates import Certificates
@@ -58,6 +60,14 @@ def registry_url(cluster: PostgreSQLServer, registry_database: str) -> str:
 def worker_url(cluster: PostgreSQLServer, registry_database: str) -> str:
     """The same registry's, as a login role that is only a member of platform_health_worker."""
     return cluster.url(user=WORKER_ROLE, password=WORKER_PASSWORD, database=registry_database)
+
+
+@pytest.fixture
+async def owner(registry_url: str) -> AsyncIterator[Any]:
+    """A connection of the registry's owner."""
+    connection = await asyncpg.connect(registry_url)
+    yield connection
+    await connection.close()
 
 
 @pytest.fixture

@@ -32,17 +32,18 @@ T = TypeVar("T")
 
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on uvloop where it exists, else on asyncio's own loop."""
+    """Run a coroutine with all descriptors there may be, on uvloop where it exists."""
     factory: Callable[[], asyncio.AbstractEventLoop] | None = None
     if sys.platform != "win32":
         import uvloop  # noqa: PLC0415 -- it does not exist everywhere
 
         factory = uvloop.new_event_loop
+    _allow_descriptors()
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(main)
 
 
-def allow_descriptors() -> None:
+def _allow_descriptors() -> None:
     """Take as many descriptors as there may be: shells give 1,024, and a check may want dozens."""
     if sys.platform != "win32":
         import resource  # noqa: PLC0415 -- as above
@@ -73,7 +74,6 @@ class App:
                 loop.call_soon_threadsafe(self._stopping.set)
 
         sys.setswitchinterval(SWITCH_SECONDS)
-        allow_descriptors()
         Signals(stop, self._settings.shutdown_grace_seconds).start()
         try:
             server_socket = exposition.bind(self._settings.metrics_host, self._settings.port)

@@ -225,7 +225,8 @@ class Change:
     identity: Identity
     previous: Status
     status: Status
-    reason: Reason
+    reason: str
+    """A `Reason`, or the word of one that only a newer worker knows."""
     error: str | None
     latency: float | None = None
     attempts: int | None = None

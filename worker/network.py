@@ -63,7 +63,9 @@ class Connection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send, without waiting."""
-        if self._tls is not None and self._end is None:
+        if self._end is not None:
+            return
+        if self._tls is not None:
             self._tls.encrypt(data)
             data = self._tls.to_send()
         self._send(data)

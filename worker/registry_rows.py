@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from worker.model import (
@@ -98,7 +98,7 @@ def read_change(row: Mapping[str, Any]) -> Change:
         identity=read_identity(row, row["database_id"]),
         previous=_read_status(row["previous"]),
         status=_read_status(row["status"]),
-        reason=_REASONS.get(row["reason"], cast("Reason", row["reason"])),
+        reason=row["reason"],
         error=row["error"],
     )
 

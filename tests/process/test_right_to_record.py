@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
-
-import asyncpg
-import pytest
 
 from testbed.redis import RedisServer
 from testbed.worker import Worker, eventually, register
@@ -21,13 +18,6 @@ RENAMED = (
     f"alter function {RECORD} rename to gone",
     "alter function platform.gone(jsonb) rename to record_database_health",
 )
-
-
-@pytest.fixture
-async def owner(registry_url: str) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(registry_url)
-    yield connection
-    await connection.close()
 
 
 def is_ready(worker: Worker) -> bool:

@@ -74,12 +74,10 @@ def registry_database(cluster: PostgreSQLServer, registry_template: str) -> Iter
 
 
 @pytest.fixture
-async def owner(registry_url: str) -> AsyncIterator[Any]:
-    """A connection of the registry's owner."""
-    connection = await asyncpg.connect(registry_url)
-    yield connection
-    await connection.execute("delete from platform.projects")
-    await connection.close()
+async def owner(owner: Any) -> AsyncIterator[Any]:
+    """A connection of the registry's owner, who leaves it empty."""
+    yield owner
+    await owner.execute("delete from platform.projects")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-import asyncpg
 import pytest
 
 from testbed.fakes import FakeMeter, Lines
@@ -16,13 +15,6 @@ from worker.registry import Pace, Registry
 from worker.registry_connection import RegistryConnection
 
 NEWER = "asleep"
-
-
-@pytest.fixture
-async def owner(registry_url: str) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(registry_url)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture
