@@ -35,7 +35,7 @@ CHECKS: dict[str, tuple[Part, float]] = {
 """What there is to measure, and about how many minutes it takes."""
 SCALE: dict[str, tuple[Part, float]] = {
     "steady": (steady.measure, 3.5),
-    "growth": (growth.measure, 2.5),
+    "growth": (growth.measure, 3.5),
     "replicas": (replicas.measure, 6),
     "million": (million.measure, 3),
 }

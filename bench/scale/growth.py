@@ -10,23 +10,29 @@ from itertools import cycle, islice
 from bench.costs import resident_megabytes
 from bench.servers import Fleet, Registry
 from bench.table import Report, Row
-from bench.whole_path import Meter, starting
+from bench.whole_path import Meter, Spent, starting
+from worker.app import REFRESH_SECONDS
 from worker.model import Engine
 
 SIZES = (100, 1_000, 10_000)
-CHECKS_A_SECOND = 150
+CHECKS_A_SECOND = 110
+TICK_SECONDS = 0.5
+"""With the usual ticks of a second, a hundred rows cannot be checked so often."""
 STEP_SECONDS = 0.1
 WARM_UP_SECONDS = 6.0
-MEASURED_SECONDS = 24.0
+WINDOWS = 4
+WINDOW_SECONDS = REFRESH_SECONDS
+"""Each window has its refresh. The cheapest counts: whatever else runs on the machine only adds."""
 ONCE_A_DAY = {"healthCheck": {"intervalSeconds": 86_400}}
 
 
 def measure(servers: Fleet, registry: Registry, report: Report) -> None:
     """Check so many a second in fleets of every size: only the size differs."""
-    costs, sizes = zip(*(_measure(servers, registry, count) for count in SIZES), strict=True)
-    for count, cost, megabytes in zip(SIZES, costs, sizes, strict=True):
-        what = f"growth, {count:,} databases, {CHECKS_A_SECOND} checks a second"
-        report.add(Row(what, cost, "us CPU", note=f"{megabytes:.0f} MB"))
+    found = [_measure(servers, registry, count) for count in SIZES]
+    costs, sizes = [spent.worker_us for spent, _ in found], [megabytes for _, megabytes in found]
+    for count, (spent, megabytes) in zip(SIZES, found, strict=True):
+        note = f"{spent.rate:,.0f} checks a second, {megabytes:.0f} MB"
+        report.add(Row(f"growth, {count:,} databases", spent.worker_us, "us CPU", note=note))
     kilobytes = (sizes[-1] - sizes[0]) * 1024 / (SIZES[-1] - SIZES[0])
     report.add(
         Row("growth: the dearest check, of the cheapest", max(costs) / min(costs), "x", 1.2),
@@ -34,7 +40,7 @@ def measure(servers: Fleet, registry: Registry, report: Report) -> None:
     )
 
 
-def _measure(servers: Fleet, registry: Registry, count: int) -> tuple[float, float]:
+def _measure(servers: Fleet, registry: Registry, count: int) -> tuple[Spent, float]:
     row = {
         "type": Engine.REDIS,
         "url": servers.urls[Engine.REDIS],
@@ -43,15 +49,18 @@ def _measure(servers: Fleet, registry: Registry, count: int) -> tuple[float, flo
     }
     asyncio.run(registry.empty())
     asyncio.run(registry.fill([row]))
-    with starting(registry.worker_url) as start:
+    with starting(registry.worker_url, TICK_SECONDS=str(TICK_SECONDS)) as start:
         worker = start()
         while asyncio.run(registry.checked()) < count:
             time.sleep(1)
         asyncio.run(_keep_due(registry, WARM_UP_SECONDS))
-        meter = Meter([worker], registry)
-        asyncio.run(_keep_due(registry, MEASURED_SECONDS))
-        spent = meter.spent()
-        return spent.worker_us, resident_megabytes(worker.process.pid)
+        windows: list[Spent] = []
+        for _ in range(WINDOWS):
+            meter = Meter([worker], registry)
+            asyncio.run(_keep_due(registry, WINDOW_SECONDS))
+            windows.append(meter.spent())
+        cheapest = min(windows, key=lambda spent: spent.worker_us)
+        return cheapest, resident_megabytes(worker.process.pid)
 
 
 async def _keep_due(registry: Registry, seconds: float) -> None:
