@@ -31,6 +31,12 @@ COUNT_BATCH = 20_000
 ANNOUNCE_AFTER = timedelta(seconds=30)
 CHANGES_BATCH = 500
 LEASE_MARGIN_SECONDS = 15.0
+# The time as a number: to read it as a datetime took a third of the whole snapshot's time.
+_SNAPSHOT = (
+    "select database_id, project_id, name, engine, status, reason, latency_seconds,"
+    " extract(epoch from last_health_check_at)::double precision as checked_at"
+    " from platform.database_health_snapshot($1, $2)"
+)
 TICK_JITTER = 0.4
 """By how much of itself a tick may be longer or shorter: of replicas whose ticks kept their phases,
 the one that claims just behind another one would get next to nothing."""
@@ -197,7 +203,7 @@ class Registry:
         while True:
             rows = await self._connection.fetch(
                 "snapshot",
-                "select * from platform.database_health_snapshot($1, $2)",
+                _SNAPSHOT,
                 after,
                 STATES_AT_ONCE,
             )

@@ -105,8 +105,7 @@ def read_change(row: Mapping[str, Any]) -> Change:
 
 def read_state(row: Mapping[str, Any], known: DatabaseState | None) -> DatabaseState:
     """Read a row of the snapshot; the same object again where it tells what is known already."""
-    checked = row["last_health_check_at"]
-    checked_at = checked and checked.timestamp()
+    checked_at, latency = row["checked_at"], row["latency_seconds"]
     status, reason = _read_status(row["status"]), _REASONS.get(row["reason"])
     identity = known.identity if known and _is_of(row, known.identity) else None
     if (
@@ -115,21 +114,21 @@ def read_state(row: Mapping[str, Any], known: DatabaseState | None) -> DatabaseS
         and known.checked_at == checked_at
         and known.status is status
         and known.reason is reason
-        and known.latency == row["latency_seconds"]
+        and known.latency == latency
     ):
         return known
     return DatabaseState(
         identity=identity or read_identity(row, row["database_id"]),
         status=status,
         reason=reason,
-        latency=row["latency_seconds"],
+        latency=latency,
         checked_at=checked_at,
     )
 
 
 def _is_of(row: Mapping[str, Any], identity: Identity) -> bool:
     return (
-        cut(row["name"], MAX_NAME) == identity.name
+        (row["name"] == identity.name or cut(row["name"], MAX_NAME) == identity.name)
         and row["project_id"] == identity.project_id
         and row["engine"] == identity.engine
     )
