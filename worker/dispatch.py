@@ -68,7 +68,7 @@ class Dispatcher:
         self._sinks.meter.ticked(time.monotonic() - began)
 
     async def refill(self) -> None:
-        """Claim again as soon as a quarter of the slots is free and more is due."""
+        """Claim again as soon as a quarter of the slots is free, few rows wait, and more is due."""
         while True:
             await self._room.wait()
             self._room.clear()
@@ -183,6 +183,11 @@ class Dispatcher:
         async with self._claiming:
             return
 
+    def _has_room(self) -> bool:
+        """Tell whether a claim is worth its while: few rows wait ahead, many slots are free."""
+        quarter = self._slots / 4
+        return self._slots - len(self._running) >= quarter >= len(self._waiting)
+
     def _slow_room(self) -> int:
         slow = sum(row.is_slow for row in self._running.values())
         return max(0, max(1, self._slots // 2) - slow)
@@ -215,7 +220,7 @@ class Dispatcher:
     def _ended(self, task: asyncio.Task[CheckResult]) -> None:
         row = self._running.pop(task)
         self._waiting.discard(task)
-        if self._is_hungry and (self._slots - len(self._running)) * 4 >= self._slots:
+        if self._is_hungry and self._has_room():
             self._room.set()
         lease = self._renewed.pop(task, row.lease)
         if task.cancelled():

@@ -81,6 +81,29 @@ async def test_more_is_claimed_as_soon_as_a_quarter_of_the_slots_is_free(bench: 
     refill.cancel()
 
 
+class Counting(FakeRegistry):
+    """Counts its claims."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.claims = 0
+
+    async def claim(self, slots: int, slow_slots: int) -> Sequence[RawRow]:
+        self.claims += 1
+        return await super().claim(slots, slow_slots)
+
+
+async def test_no_more_is_claimed_while_claimed_rows_wait_for_their_time() -> None:
+    registry = Counting()
+    bench = Bench(8, registry)
+    registry.due = [make_row(due_in=number * 0.02) for number in range(40)]
+    refill = asyncio.create_task(bench.dispatcher.refill())
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.checker.checked) == 40)
+    refill.cancel()
+    assert registry.claims <= 12, "one for every two checks, as slots become free, would be 20"
+
+
 class Breaking(FakeMeter):
     """Breaks over the first result."""
 
