@@ -232,6 +232,9 @@ class MisbehavingServer:
         try:
             with suppress(ConnectionError, ssl.SSLError):
                 await self._conversation(caller)
+        except asyncio.CancelledError:
+            caller.writer.transport.abort()  # closing would wait for a caller who never reads
+            raise
         finally:
             caller.writer.close()
             with suppress(ConnectionError, ssl.SSLError):
