@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from worker.crash import tell
-from worker.errors import ADVICE, ProbeError, translate
+from worker.errors import ADVICE, ProbeError, forget_frames, translate
 from worker.model import Answer, CheckResult, Event, Identity, Phase, RawRow, Reason
 from worker.plan import Plan
 from worker.ports import Log
@@ -109,8 +109,10 @@ class Checker:
         if (error := _exception(task)) is None:
             answer = task.result()
             return _Attempt(answer.at - before, answer.phases)
-        if (fault := translate(error, ())) is None:
-            fault = self._crash(target.identity, error, tuple(target.plan.secrets()))
+        fault = translate(error, ()) or self._crash(
+            target.identity, error, tuple(target.plan.secrets())
+        )
+        forget_frames(error)
         return _Attempt(None, fault=fault)
 
     def _abandon(self, task: asyncio.Task[Answer]) -> None:
@@ -120,7 +122,8 @@ class Checker:
 
     def _straggler_ended(self, task: asyncio.Task[Answer]) -> None:
         self._stragglers.discard(task)
-        _exception(task)
+        if (error := _exception(task)) is not None:
+            forget_frames(error)
 
     def _crash(
         self, identity: Identity, error: BaseException, secrets: tuple[str, ...]
@@ -189,8 +192,12 @@ async def _settle(task: asyncio.Task[Answer], seconds: float) -> None:
 
 
 def _exception(task: asyncio.Task[Answer]) -> BaseException | None:
-    """Take a task's exception; a task that was cancelled from within is one, too."""
-    return asyncio.CancelledError() if task.cancelled() else task.exception()
+    """Take a task's exception; a task that was cancelled from within has one, too."""
+    try:
+        task.result()  # unlike exception(), lets go of the traceback that the task has of its own
+    except BaseException as error:  # noqa: BLE001 -- it is the task's, and data
+        return error
+    return None
 
 
 def _slowness(target: Target, latency: float | None) -> ProbeError | None:

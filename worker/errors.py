@@ -145,3 +145,9 @@ def translate(error: BaseException, rules: Iterable[Rule]) -> ProbeError | None:
             if isinstance(link, kind) and (found := read(link)) is not None:
                 return ProbeError(*found)
     return None
+
+
+def forget_frames(error: BaseException) -> None:
+    """Let go of what a probe held: with the task that failed, a frame with a bound is a cycle."""
+    for link in _chain(error):
+        link.__traceback__ = None

@@ -12,11 +12,12 @@ from ipaddress import ip_address
 from worker.addresses import AddressRules, IPAddress
 from worker.dialing import blame, open_first
 from worker.errors import ProbeError, translate
+from worker.handshakes import Handshakes
 from worker.model import Phase, Reason
 from worker.plan import Host, TlsRules
 from worker.resolver import SILENT_RESOLVER, Resolver
 from worker.stopwatch import Stopwatch
-from worker.tls import Handshakes, TlsSession
+from worker.tls import TlsSession
 
 __all__ = ["MAX_REPLY", "AddressRules", "Connection", "Network"]
 
@@ -45,9 +46,6 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Keep what came, and let no more come when that is too much."""
         self._keep(data)
-        if len(self._buffer) > MAX_REPLY and self._transport and not self._is_paused:
-            self._is_paused = True
-            self._transport.pause_reading()
         self._wake()
 
     def eof_received(self) -> None:
@@ -91,38 +89,52 @@ class Connection(asyncio.Protocol):
         if self._buffer:
             raise ProbeError(Reason.PROTOCOL, "the server sent more than it was asked before TLS")
         with watch(Phase.TLS):
-            session = TlsSession(rules, host)
-            is_done = session.shake_hands(b"")
-            while not is_done:
+            session = await self._handshakes.begin(rules, host)
+            outcome: bool | ssl.SSLError = session.shake_hands(b"")
+            while outcome is not True:
                 self._send(session.to_send())
+                if isinstance(outcome, ssl.SSLError):  # why we refuse is sent
+                    raise blame(outcome)
                 received = self._take(len(self._buffer)) or await self._next()
-                try:
-                    is_done = await self._handshakes.go_on(session, received, host)
-                except ssl.SSLError as error:
-                    self._send(session.to_send())  # why we refuse
-                    raise blame(error) from None
+                outcome = await self._handshakes.go_on(session, received, host)
             # Our last words leave with the first of the probe's: a server that refuses them closes,
             # and a write that came after that would lose its reason.
+            received = self._take(len(self._buffer))
             self._tls = session
-            if self._buffer:
-                self._keep(self._take(len(self._buffer)))
+            if received:
+                self._keep(received)
 
     def abort(self) -> None:
         """Close at once, whatever the server does."""
         if self._transport is not None:
             self._transport.abort()
             self._transport = None
+        # A fault that was raised holds what held us: only a garbage collection would find that.
+        self._tls = self._end = None
+        self._buffer.clear()
 
     def _keep(self, data: bytes) -> None:
         """Put what came into the buffer, in clear; what there is no room for waits encrypted."""
         if self._tls is None:
             self._buffer += data
+        else:
+            try:
+                self._buffer += self._tls.decrypt(data, MAX_REPLY + 1 - len(self._buffer))
+            except (ssl.SSLError, EOFError, ProbeError) as error:
+                self._finish(blame(error))
+            self._send(self._tls.to_send())
+        self._regulate()
+
+    def _regulate(self) -> None:
+        """Let no more come than one reply that waits to be read, and one to be decrypted."""
+        unread = max(len(self._buffer), self._tls.unread if self._tls else 0)
+        if self._transport is None or (unread > MAX_REPLY) is self._is_paused:
             return
-        try:
-            self._buffer += self._tls.decrypt(data, MAX_REPLY + 1 - len(self._buffer))
-        except (ssl.SSLError, EOFError) as error:
-            self._finish(blame(error))
-        self._send(self._tls.to_send())
+        self._is_paused = not self._is_paused
+        if self._is_paused:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
     def _send(self, data: bytes) -> None:
         if data and self._transport is not None and self._end is None:
@@ -131,9 +143,7 @@ class Connection(asyncio.Protocol):
     def _take(self, count: int) -> bytes:
         taken = bytes(self._buffer[:count])
         del self._buffer[:count]
-        if self._is_paused and len(self._buffer) <= MAX_REPLY and self._transport:
-            self._is_paused = False
-            self._transport.resume_reading()
+        self._regulate()
         return taken
 
     async def _next(self) -> bytes:
@@ -144,6 +154,9 @@ class Connection(asyncio.Protocol):
         if self._tls is not None:
             known = len(self._buffer)
             self._keep(b"")  # sends what waits, too
+            if self._tls.is_held:
+                await asyncio.sleep(0)
+                return
             if len(self._buffer) > known:
                 return
         if self._end is not None:

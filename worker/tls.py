@@ -1,39 +1,54 @@
-"""TLS for one connection: handshakes are computed in threads, for the server chooses their sums."""
+"""TLS for one connection: a record at a time is read, and no more than a server may send."""
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-import time
-from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
 from worker.errors import ProbeError
 from worker.model import Reason
-from worker.plan import Host, TlsRules
+from worker.plan import TlsRules
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!aNULL"
 """Those of TLS 1.2, without finite-field groups, whose size the server chooses: one of 10,000 bits
 took five seconds. TLS 1.3 has such groups, too, of 8,192 bits at most."""
-_DEAR_SECONDS = 0.05
-"""CPU time of a handshake from which on the next one with that host waits in a lane of its own:
-elliptic curves and a chain of long RSA keys take some milliseconds."""
-_MAX_DEAR = 10_000
-"""How many such hosts are remembered."""
+MAX_SILENT = 16
+"""Records without data that a server may send once hands are shaken: tickets, new keys."""
+MAX_SILENT_BYTES = 8_192
+"""Of all of them; a ticket has some hundred bytes."""
+RECORDS_AT_ONCE = 64
+"""After so many the loop has to serve others."""
+_HEADER = 5
+_MAJOR_VERSION = 3
+_MAX_RECORD = _HEADER + 16_384 + 256
+_MAX_REQUEST = 64
+"""Bytes of a record of TLS 1.2 that asks for another handshake: it may ask thousands of times."""
+_HANDSHAKE = b"\x16"
+CERTIFICATE_END = "-----END CERTIFICATE-----"
 
 
 class TlsSession:
     """The TLS of one connection, without its bytes' way in and out."""
 
-    def __init__(self, rules: TlsRules, host: Host) -> None:
-        """Raise ProbeError `misconfigured` for authorities that are none."""
+    def __init__(self, context: ssl.SSLContext, name: str) -> None:
+        """Take the name that the server's certificate has to hold."""
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._object = make_context(rules).wrap_bio(
-            self._incoming, self._outgoing, server_hostname=rules.servername or host.name
-        )
-        self._fault: ssl.SSLError | EOFError | None = None
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+        self._received = bytearray()
+        """What came after the handshake and was not decrypted yet."""
+        self._silent = self._silent_bytes = 0
+        self._quiet = 0
+        """Bytes of the last record, as long as it has given no data."""
+        self._fault: ssl.SSLError | EOFError | ProbeError | None = None
+        self.is_held = False
+        """Whether there is more to decrypt that the loop should not do in the same turn."""
+
+    @property
+    def unread(self) -> int:
+        """Bytes that wait to be decrypted."""
+        return len(self._received)
 
     def shake_hands(self, received: bytes) -> bool:
         """Go on with what was received; tell whether that was all. Raises ssl.SSLError."""
@@ -42,6 +57,7 @@ class TlsSession:
             self._object.do_handshake()
         except ssl.SSLWantReadError:
             return False
+        self._received += self._incoming.read()
         return True
 
     def to_send(self) -> bytes:
@@ -55,74 +71,95 @@ class TlsSession:
     def decrypt(self, received: bytes, most: int) -> bytes:
         """Read at most so many bytes, now and from what was left before.
 
+        A record at a time, for OpenSSL itself goes on until there is data, however long a server
+        sends it everything else.
+
         Raises:
             ssl.SSLError: after the last of them, for what came then is broken.
             EOFError: after the last of them, for the server has said farewell.
+            ProbeError: after the last of them, for what came then is no data, without end.
         """
-        self._incoming.write(received)
+        self._received += received
         clear = bytearray()
+        records = RECORDS_AT_ONCE
         while len(clear) < most and self._fault is None:
-            try:
-                piece = self._object.read(most - len(clear))
-            except ssl.SSLWantReadError:
-                break
-            except ssl.SSLError as error:
-                self._fault = error
-            else:
+            if piece := self._read(most - len(clear)):
                 clear += piece
-                self._fault = None if piece else EOFError()
+            elif self._fault is not None or records == 0 or not self._feed():
+                break
+            else:
+                records -= 1
+        self.is_held = records == 0
         if self._fault is not None and not clear:
-            raise self._fault
+            raise self._take_fault()
         return bytes(clear)
 
+    def _take_fault(self) -> BaseException:
+        """Keep another one instead: what was raised holds this, and would keep it in memory."""
+        fault, self._fault = self._fault, EOFError()
+        return fault or EOFError()
 
-class Handshakes:
-    """The threads that compute handshakes; hosts that ask for much wait for each other alone."""
+    def _read(self, most: int) -> bytes:
+        """Read data of the last record; nothing where there is none, or where a fault is noted."""
+        try:
+            piece = self._object.read(min(most, _MAX_RECORD))
+        except ssl.SSLWantReadError:
+            return b""
+        except ssl.SSLError as error:
+            self._fault = error
+            return b""
+        if not piece:
+            self._fault = EOFError()
+        self._quiet = 0
+        return piece
 
-    def __init__(self) -> None:
-        # OpenSSL works without the GIL: the loop goes on while these compute.
-        self._usual = ThreadPoolExecutor(2, "tls")
-        self._dear = ThreadPoolExecutor(1, "tls-dear")
-        self._dear_hosts: OrderedDict[Host, None] = OrderedDict()
+    def _feed(self) -> bool:
+        """Give OpenSSL the next record, if it is there as a whole and may be read at all."""
+        if self._quiet:
+            self._silent += 1
+            self._silent_bytes += self._quiet
+            self._quiet = 0
+        if self._silent > MAX_SILENT or self._silent_bytes > MAX_SILENT_BYTES:
+            self._fault = ProbeError(Reason.TLS, "the server sends messages of TLS without end")
+            return False
+        record = self._next_record()
+        if self._asks_for_much(record):
+            self._fault = ProbeError(Reason.TLS, "the server asks for handshakes without end")
+            return False
+        self._quiet = len(record)
+        self._incoming.write(record)
+        return bool(record)
 
-    async def go_on(self, session: TlsSession, received: bytes, host: Host) -> bool:
-        """Go on with a handshake off the loop; see `TlsSession.shake_hands`."""
-        lane = self._dear if host in self._dear_hosts else self._usual
-        loop = asyncio.get_running_loop()
-        is_done, spent = await loop.run_in_executor(lane, _timed, session, received)
-        self._note(host, spent)
-        if isinstance(is_done, ssl.SSLError):
-            raise is_done
-        return is_done
+    def _asks_for_much(self, record: bytes) -> bool:
+        is_request = record[:1] == _HANDSHAKE and self._object.version() == "TLSv1.2"
+        return is_request and len(record) > _MAX_REQUEST
 
-    def _note(self, host: Host, spent: float) -> None:
-        if spent >= _DEAR_SECONDS:
-            self._dear_hosts[host] = None
-            self._dear_hosts.move_to_end(host)
-            if len(self._dear_hosts) > _MAX_DEAR:
-                self._dear_hosts.popitem(last=False)
-
-
-def _timed(session: TlsSession, received: bytes) -> tuple[bool | ssl.SSLError, float]:
-    began = time.thread_time()
-    try:
-        outcome: bool | ssl.SSLError = session.shake_hands(received)
-    except ssl.SSLError as error:
-        outcome = error
-    return outcome, time.thread_time() - began
+    def _next_record(self) -> bytes:
+        """Take a whole record, or all that is there where it is none, so that OpenSSL says so."""
+        received = self._received
+        if len(received) < _HEADER:
+            return b""
+        size = _HEADER + int.from_bytes(received[3:_HEADER])
+        if received[1] != _MAJOR_VERSION or size > _MAX_RECORD:
+            size = len(received)
+        if len(received) < size:
+            return b""
+        record = bytes(received[:size])
+        del received[:size]
+        return record
 
 
 def make_context(rules: TlsRules) -> ssl.SSLContext:
-    """Share one context among all targets with the same authorities and verification.
-
-    Raises:
-        ProbeError: `misconfigured` for authorities that are none.
-    """
+    """Share one context as `Handshakes` does, for the libraries; raises as `build_context` does."""
     return _share_context(replace(rules, servername=None))
 
 
 def build_context(rules: TlsRules) -> ssl.SSLContext:
-    """Make a context of one's own, in 18 ms; raises as `make_context` does."""
+    """Make a context of one's own, in 18 ms with the system's authorities.
+
+    Raises:
+        ProbeError: `misconfigured` for authorities that are none.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
@@ -133,12 +170,20 @@ def build_context(rules: TlsRules) -> ssl.SSLContext:
         context.load_default_certs()
         return context
     try:
-        context.load_verify_locations(cadata=rules.ca)
+        for piece in _certificates(rules.ca):
+            context.load_verify_locations(cadata=piece)
     except (ssl.SSLError, ValueError, TypeError):
         raise ProbeError(
             Reason.MISCONFIGURED, "config.tls.ca: no certificate in PEM form"
         ) from None
     return context
+
+
+def _certificates(authorities: str) -> Sequence[str]:
+    """Cut between certificates: Python keeps the interpreter for as long as it reads one text."""
+    *pieces, rest = authorities.split(CERTIFICATE_END)
+    certificates = [f"{piece}{CERTIFICATE_END}" for piece in pieces]
+    return [*certificates, rest] if "-----BEGIN" in rest or not certificates else certificates
 
 
 _share_context = lru_cache(maxsize=256)(build_context)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from testbed.misbehaving import (
     dripping,
     mute,
 )
+from testbed.records import after_a_handshake
 from tests.faults.cell import carry, judge
 from tests.faults.dialects import POSTGRESQL, REDIS, Dialect
 from tests.faults.matrix import Case, Way, expect
@@ -49,6 +51,21 @@ FLOODS: Mapping[str, tuple[bytes, bytes]] = {
     "records of another protocol": (b"", b"\x17\x03\x03\x40\0" + b"x" * 16_384),
 }
 """How the server begins instead of a greeting, and goes on without end."""
+
+
+TICKET = b"\x04\0\0\x0f\0\0\x1c\x20\0\0\0\0\x01a\0\x01t\0\0"
+"""A new ticket for TLS 1.3, of one byte."""
+REQUEST = b"\0\0\0\0"
+"""For another handshake, in TLS 1.2."""
+AFTER_HANDS_ARE_SHAKEN: Mapping[str, tuple[ssl.TLSVersion, bytes]] = {
+    "a ticket in each record": (ssl.TLSVersion.TLSv1_3, TICKET),
+    "records full of tickets": (ssl.TLSVersion.TLSv1_3, TICKET * 800),
+    "a request for another handshake in each record": (ssl.TLSVersion.TLSv1_2, REQUEST),
+    "records full of such requests": (ssl.TLSVersion.TLSv1_2, REQUEST * 4_000),
+}
+"""The version, and what each record holds that the server sends without end."""
+ALLOWANCE_SECONDS = 0.5
+"""Of CPU time for a check with its handshake, whatever the server sends."""
 
 
 def instead_of_a_greeting(dialect: Dialect, then: Conversation) -> Conversation:
@@ -124,6 +141,28 @@ async def test_a_handshake_without_end_is_tls(name: str, stage: Stage) -> None:
     with MisbehavingServer(instead_of_a_greeting(REDIS, babbling(*FLOODS[name]))) as server:
         case = case_at(REDIS, stage, server)
         judge(await carry(case, Engine.REDIS, Way.WIRE), case, expect(Reason.TLS))
+
+
+@every_engine
+@pytest.mark.parametrize("name", AFTER_HANDS_ARE_SHAKEN)
+async def test_records_without_data_and_without_end_are_tls_and_cost_little(
+    name: str, dialect: Dialect, stage: Stage
+) -> None:
+    version, messages = AFTER_HANDS_ARE_SHAKEN[name]
+
+    async def flood(caller: Caller) -> None:
+        if dialect.engine is Engine.POSTGRESQL:
+            await caller.hear()
+            await caller.say(b"S")
+        async with after_a_handshake(caller, stage.certificates.good, version) as write:
+            while True:
+                await caller.say(b"".join(write(messages) for _ in range(50)))
+
+    with MisbehavingServer(flood) as server:
+        case = case_at(dialect, stage, server)
+        began = time.thread_time()
+        judge(await carry(case, dialect.engine, Way.WIRE), case, expect(Reason.TLS))
+        assert time.thread_time() - began < ALLOWANCE_SECONDS
 
 
 async def test_a_chain_of_certificates_that_is_too_long_is_tls(stage: Stage) -> None:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+
+import pytest
 
 from testbed.certificates import Certificates
+from testbed.fakes import Lines, make_row
 from worker.addresses import AddressRules
+from worker.check import Checker
+from worker.errors import ProbeError
+from worker.handshakes import Handshakes, Lane
+from worker.model import Engine, Reason
 from worker.network import Network
 from worker.plan import Host, TlsRules
+from worker.probes.redis import RedisProbe
 from worker.stopwatch import Stopwatch
-from worker.tls import make_context
+from worker.tls import TlsSession, build_context, make_context
 
 ALLOWANCE_SECONDS = 0.05
 """Of the main thread's own CPU time, in which nobody else is served."""
@@ -75,6 +85,54 @@ async def test_whoever_asked_for_much_waits_for_his_like_alone(certificates: Cer
         await shake_hands(network, usual)
         assert sum(task.done() for task in crowd) < len(crowd) / 2
         await asyncio.gather(*crowd)
+
+
+async def test_whoever_is_expected_to_cost_least_goes_first() -> None:
+    lane, gate, order = Lane(1, "test"), threading.Event(), list[float]()
+    running = asyncio.create_task(lane.run(0, gate.wait))
+    await asyncio.sleep(0)
+    waiting = {cost: asyncio.create_task(lane.run(cost, order.append, cost)) for cost in (3, 1, 2)}
+    await asyncio.sleep(0)
+    waiting.pop(1).cancel()
+    gate.set()
+    await asyncio.gather(running, *waiting.values())
+    assert order == [2, 3]
+
+
+async def test_authorities_are_read_once_and_off_the_loop_though_they_are_broken(
+    certificates: Certificates,
+) -> None:
+    broken = certificates.ca.decode() * 200 + "-----BEGIN CERTIFICATE-----\nMII=\n"
+    handshakes = Handshakes()
+    loop, everything = time.thread_time(), time.process_time()
+    for _ in range(30):
+        with pytest.raises(ProbeError, match="no certificate in PEM form"):
+            await handshakes.begin(TlsRules(ca=broken), Host("127.0.0.1", 1))
+    assert time.thread_time() - loop < ALLOWANCE_SECONDS
+    assert time.process_time() - everything < 10 * ALLOWANCE_SECONDS
+
+
+def test_text_between_certificates_is_no_fault(certificates: Certificates) -> None:
+    ca = certificates.ca.decode()
+    context = build_context(TlsRules(ca=f"# one\n{ca}# the same\n{ca}# no more\n"))
+    assert len(context.get_ca_certs()) == 1
+
+
+async def test_a_check_that_failed_in_tls_leaves_nothing_in_memory(
+    certificates: Certificates,
+) -> None:
+    probe = RedisProbe(Network(AddressRules.allow_everything()))
+    checker = Checker({Engine.REDIS: probe}, Lines(), deadline=20, default_interval=60)
+    gc.collect()
+    gc.disable()
+    try:
+        with listening(certificates, "X25519") as host:
+            url = f"rediss://{host.name}:{host.port}"
+            row = replace(make_row(), connection_string=url)
+            assert {(await checker.check(row)).reason for _ in range(5)} == {Reason.TLS}
+        assert not [kept for kept in gc.get_objects() if isinstance(kept, TlsSession)]
+    finally:
+        gc.enable()
 
 
 def test_one_context_serves_all_names_with_the_same_authorities() -> None:
