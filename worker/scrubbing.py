@@ -80,7 +80,7 @@ def secret_forms(secret: str) -> tuple[str, ...]:
     plain = {secret, unquote(secret)}
     coded = {form for s in plain for form in _percent_coded(_octets(s))}
     octets = [_octets(s) for s in plain | coded]
-    in_base64 = {base64.b64encode(s).decode().rstrip("=") for s in octets}
+    in_base64 = {form for s in octets for form in _base64_coded(s)}
     escaped = {repr(s)[1:-1] for s in plain} | {json.dumps(s)[1:-1] for s in plain}
     escaped |= {repr(s)[2:-1] for s in octets} | {_told(s) for s in plain}
     return tuple((plain | coded | in_base64 | escaped) - {""})
@@ -153,6 +153,18 @@ def _percent_coded(octets: bytes) -> set[str]:
             for c in safe:
                 form = form.replace(codes[ord(c)], c)
             forms.add(form)
+    return forms
+
+
+def _base64_coded(octets: bytes) -> set[str]:
+    """Write octets as they look within the base64 of a longer text, wherever they begin in it."""
+    forms = {base64.b64encode(octets).decode().rstrip("=")}
+    for offset in range(3):
+        coded = base64.b64encode(bytes(offset) + octets).decode().rstrip("=")
+        form = coded[-(-offset * 8 // 6) :]
+        core = form[: len(form) - ((offset + len(octets)) * 8 % 6 > 0)]
+        shortest = form if len(core) >= MIN_COMMON_CHARACTERS else core
+        forms |= {each for each in (form, shortest) if len(each) >= MIN_SCRUBBED_CHARACTERS}
     return forms
 
 

@@ -224,6 +224,34 @@ def test_case_hides_no_secret(said: str) -> None:
     assert len(shown_again.replace(MASK, "")) <= 1
 
 
+@promise
+@given(password=passwords, before=written, after=written)
+@example("hunter2-zebra", "default:", "")
+@example("s3cr", "u:", "\n")
+def test_base64_of_a_text_around_a_secret_shows_at_most_what_neighbours_share(
+    password: str, before: str, after: str
+) -> None:
+    """Its characters at either edge hold bits of the text around, too: those may stay."""
+    start = len(before.encode())
+    end = start + len(password.encode())
+    coded = base64.b64encode(f"{before}{password}{after}".encode()).decode().rstrip("=")
+    core = coded[-(-start * 8 // 6) : end * 8 // 6]
+    if unquote(password) == password and set(password) - {"*"}:
+        assert core not in scrub(coded, secret_forms(password))
+
+
+@pytest.mark.parametrize("before", ["", "u:", "me:", "AUTH ", "default:", "\0u\0"])
+@pytest.mark.parametrize("password", ["hunter2-zebra", "s3cr", "s3cr3", "p\u00e4ss"])
+def test_a_secret_is_masked_in_base64_wherever_it_begins_in_a_longer_text(
+    password: str, before: str
+) -> None:
+    coded = base64.b64encode(f"{before}{password}".encode()).decode().rstrip("=")
+    said = scrub(f"no {coded}!", secret_forms(password))
+    assert said.startswith("no ")
+    assert said.endswith(f"{MASK}!")
+    assert len(said) <= len(f"no {MASK}!") + -(-len(before) * 8 // 6)
+
+
 def test_no_secret_is_asked_for_where_nothing_is_quoted() -> None:
     def forbidden() -> Iterator[str]:
         raise AssertionError
