@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import unicodedata
 from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -83,7 +84,8 @@ def secret_forms(secret: str) -> tuple[str, ...]:
     in_base64 = {form for s in octets for form in _base64_coded(s)}
     escaped = {repr(s)[1:-1] for s in plain} | {json.dumps(s)[1:-1] for s in plain}
     escaped |= {repr(s)[2:-1] for s in octets} | {_told(s) for s in plain}
-    return tuple((plain | coded | in_base64 | escaped) - {""})
+    variants = {form for s in plain for form in _variants(s)}
+    return tuple((plain | coded | in_base64 | escaped | variants) - {""})
 
 
 def secrets_of(text: str) -> tuple[str, ...]:
@@ -166,6 +168,16 @@ def _base64_coded(octets: bytes) -> set[str]:
         shortest = form if len(core) >= MIN_COMMON_CHARACTERS else core
         forms |= {each for each in (form, shortest) if len(each) >= MIN_SCRUBBED_CHARACTERS}
     return forms
+
+
+def _variants(text: str) -> set[str]:
+    """Write what is not ASCII composed and decomposed, in either case, and octet by octet."""
+    if text.isascii():
+        return set()
+    octets = _octets(text).decode("latin-1")
+    forms = {unicodedata.normalize(form, text) for form in ("NFC", "NFD")}
+    forms |= {text.upper(), text.lower(), octets, _told(octets)}
+    return {form for form in forms if len(form) >= MIN_SCRUBBED_CHARACTERS}
 
 
 def _folded(text: str) -> str:

@@ -6,6 +6,7 @@ import base64
 import json
 import random
 import time
+import unicodedata
 from collections.abc import Iterator
 from urllib.parse import quote, quote_plus, unquote
 
@@ -250,6 +251,17 @@ def test_a_secret_is_masked_in_base64_wherever_it_begins_in_a_longer_text(
     assert said.startswith("no ")
     assert said.endswith(f"{MASK}!")
     assert len(said) <= len(f"no {MASK}!") + -(-len(before) * 8 // 6)
+
+
+@pytest.mark.parametrize(
+    "password", ["p\u00e4ssw\u00f6rd-\u00fcn\u00efc\u00f6d\u00e9", "\u00e4\u00f6\u00fc\u00df"]
+)
+def test_a_secret_that_is_not_ascii_is_masked_however_it_is_composed(password: str) -> None:
+    forms = secret_forms(password)
+    for form in ("NFC", "NFD"):
+        assert scrub(f"no {unicodedata.normalize(form, password)}!", forms) == f"no {MASK}!"
+    assert scrub(f"no {password.upper()}!", forms) == f"no {MASK}!"
+    assert scrub(f"no {password.encode().decode('latin-1')}!", forms) == f"no {MASK}!"
 
 
 def test_no_secret_is_asked_for_where_nothing_is_quoted() -> None:
