@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -30,6 +31,12 @@ _SEPARATORS = re.compile(r"[\s/?#@:&=,;]+")
 _MARKED = re.compile(b"\1+")
 _QUOTE = re.compile(r'"([^"]*)"')
 _CUT = "\u2026"
+_ESCAPE = re.compile(
+    rf"%([0-9a-f]{{2}})|\\x([0-9a-f]{{2}})|\\u([0-9a-f]{{4}})|(?:%|\\[xu]?)[0-9a-f]{{0,3}}(?={_CUT}\Z)"
+)
+_HEX = (re.compile("([0-9a-f]{2})"), re.compile("(?<=[0-9a-f])([0-9a-f]{2})"))
+"""Octets in hex that begin where their digits do, and one digit later."""
+_MUCH_HEX = re.compile("[0-9a-f]{8}")
 _TAIL = 4
 """Characters of a run that are looked for first: rarely there by chance, and three runs end so."""
 
@@ -40,6 +47,14 @@ _CODES = tuple(
     tuple(chr(c) if c in _UNRESERVED else f"%{c:02{x}}" for c in range(256)) for x in "Xx"
 )
 _FOLD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ-_", b"abcdefghijklmnopqrstuvwxyz+/")
+
+
+class _Reading(NamedTuple):
+    """Words as somebody reads them who decodes what is escaped in them."""
+
+    words: str
+    starts: tuple[int, ...]
+    """Where each character stands in the words as they were said, and their end."""
 
 
 class _Wanted(NamedTuple):
@@ -73,17 +88,19 @@ def cut(words: str, limit: int) -> str:
 def secret_forms(secret: str) -> tuple[str, ...]:
     """List the spellings in which a secret could appear in a text, a log line or a repr.
 
-    Spellings that differ only in case or in base64's alphabet are the same to `scrub`.
+    Spellings that differ only in case or in base64's alphabet are the same to `scrub`, which also
+    reads what is escaped byte by byte.
     """
     if len(secret) > MAX_SPELLED or len(_octets(secret)) > MAX_SPELLED:
         return EVERYTHING
     plain = {secret, unquote(secret)}
     coded = {form for s in plain for form in _percent_coded(_octets(s))}
     octets = [_octets(s) for s in plain | coded]
-    in_base64 = {base64.b64encode(s).decode().rstrip("=") for s in octets}
+    in_base64 = {form for s in octets for form in _base64_coded(s)}
     escaped = {repr(s)[1:-1] for s in plain} | {json.dumps(s)[1:-1] for s in plain}
     escaped |= {repr(s)[2:-1] for s in octets} | {_told(s) for s in plain}
-    return tuple((plain | coded | in_base64 | escaped) - {""})
+    variants = {form for s in plain for form in _variants(s)}
+    return tuple((plain | coded | in_base64 | escaped | variants) - {""})
 
 
 def secrets_of(text: str) -> tuple[str, ...]:
@@ -156,6 +173,28 @@ def _percent_coded(octets: bytes) -> set[str]:
     return forms
 
 
+def _base64_coded(octets: bytes) -> set[str]:
+    """Write octets as they look within the base64 of a longer text, wherever they begin in it."""
+    forms = {base64.b64encode(octets).decode().rstrip("=")}
+    for offset in range(3):
+        coded = base64.b64encode(bytes(offset) + octets).decode().rstrip("=")
+        form = coded[-(-offset * 8 // 6) :]
+        core = form[: len(form) - ((offset + len(octets)) * 8 % 6 > 0)]
+        shortest = form if len(core) >= MIN_COMMON_CHARACTERS else core
+        forms |= {each for each in (form, shortest) if len(each) >= MIN_SCRUBBED_CHARACTERS}
+    return forms
+
+
+def _variants(text: str) -> set[str]:
+    """Write what is not ASCII composed and decomposed, in either case, and octet by octet."""
+    if text.isascii():
+        return set()
+    octets = _octets(text).decode("latin-1")
+    forms = {unicodedata.normalize(form, text) for form in ("NFC", "NFD")}
+    forms |= {text.upper(), text.lower(), octets, _told(octets)}
+    return {form for form in forms if len(form) >= MIN_SCRUBBED_CHARACTERS}
+
+
 def _folded(text: str) -> str:
     """Make equal what differs in case or base64's alphabet; ASCII alone, so no length changes."""
     return _octets(text).translate(_FOLD).decode(errors="surrogatepass")
@@ -177,25 +216,54 @@ def _without_user_info(word: str) -> str:
 
 def _find(words: str, wanted: _Wanted) -> bytearray | None:
     """Mark every character that belongs to a secret; None where that takes too long to tell."""
-    found = bytearray(len(words))
-    if not _find_runs(words, wanted, found):
-        return None
-    stem = words.removesuffix(_CUT)
-    for form in wanted.forms:
-        if len(form) < MIN_COMMON_CHARACTERS:
-            _find_whole(words, form, found)
-        if stem != words:
-            _find_beginning(stem, form, found)
+    found, left = bytearray(len(words)), MAX_COMPARED
+    for reading in _readings(words):
+        marks = bytearray(len(reading.words))
+        left = _find_runs(reading.words, wanted, marks, left)
+        if left < 0:
+            return None
+        _find_rest(reading.words, wanted, marks)
+        for match in _MARKED.finditer(marks):
+            start, end = reading.starts[match.start()], reading.starts[match.end()]
+            found[start:end] = b"\1" * (end - start)
     return found
 
 
-def _find_runs(words: str, wanted: _Wanted, found: bytearray) -> bool:
-    """Mark the runs of characters that the words have in common with a secret; False: too long."""
-    at, left = 0, MAX_COMPARED
+def _readings(words: str) -> Iterator[_Reading]:
+    yield _Reading(words, tuple(range(len(words) + 1)))
+    if _ESCAPE.search(words):
+        yield _read(words, _ESCAPE)
+    if _MUCH_HEX.search(words):
+        for pattern in _HEX:
+            yield _read(words, pattern)
+
+
+def _read(words: str, pattern: re.Pattern[str]) -> _Reading:
+    """Decode what the pattern finds, and drop what it finds cut off."""
+    read: list[str] = []
+    starts: list[int] = []
+    at = 0
+    for match in pattern.finditer(words):
+        read += words[at : match.start()]
+        starts += range(at, match.start())
+        if match.lastindex:
+            read.append(chr(int(match[match.lastindex], 16)))
+            starts.append(match.start())
+        at = match.end()
+    said = _folded("".join((*read, words[at:])))
+    return _Reading(said, (*starts, *range(at, len(words) + 1)))
+
+
+def _find_runs(words: str, wanted: _Wanted, found: bytearray, left: int) -> int:
+    """Mark the runs of characters that the words have in common with a secret.
+
+    Tells how many more characters may be looked through: fewer than none where it gave up.
+    """
+    at = 0
     while (end := at + MIN_COMMON_CHARACTERS) <= len(words):
         left -= wanted.size
         if left < 0:
-            return False
+            break
         if not any(words[end - _TAIL : end] in text for text in wanted.texts):
             at += MIN_COMMON_CHARACTERS - _TAIL + 1
             continue
@@ -203,7 +271,17 @@ def _find_runs(words: str, wanted: _Wanted, found: bytearray) -> bool:
         if any(words[at:end] in text for text in wanted.texts):
             found[at:end] = b"\1" * MIN_COMMON_CHARACTERS
         at += 1
-    return True
+    return left
+
+
+def _find_rest(words: str, wanted: _Wanted, found: bytearray) -> None:
+    """Mark the secrets that are too short for a run, and beginnings that were cut off."""
+    stem = words.removesuffix(_CUT)
+    for form in wanted.forms:
+        if len(form) < MIN_COMMON_CHARACTERS:
+            _find_whole(words, form, found)
+        if stem != words:
+            _find_beginning(stem, form, found)
 
 
 def _find_whole(words: str, form: str, found: bytearray) -> None:
