@@ -38,7 +38,9 @@ class Outbox:
         self._wake = asyncio.Event()
 
     def put(self, row: RawRow, result: CheckResult) -> None:
-        """Take a result; an older one of the same row that still waits is dropped."""
+        """Take a result; of the same row's only the newest one waits, of the newest revision."""
+        if result.lease.revision < self._newest_revision(row.identity.database_id):
+            return
         due = result.started + result.interval
         if row.last_reason is not result.reason or row.is_slow is not result.is_slow:
             row = replace(row, last_reason=result.reason, is_slow=result.is_slow)
@@ -46,6 +48,11 @@ class Outbox:
         self._pending[row.identity.database_id] = result
         self._meter.pending(len(self._pending))
         self._wake.set()
+
+    def _newest_revision(self, database_id: UUID) -> int:
+        """Tell of which revision we know a result; 0 where we know none."""
+        known = self._pending.get(database_id) or self._memory.get(database_id)
+        return known.lease.revision if known else 0
 
     async def run(self) -> None:
         """Record what comes in, until cancelled."""
