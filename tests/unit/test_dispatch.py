@@ -179,6 +179,30 @@ async def test_a_row_that_is_claimed_again_while_it_is_checked_is_not_checked_tw
     assert bench.registry.recorded[0].lease == again.lease
 
 
+async def test_a_remembered_row_that_is_still_being_checked_is_not_checked_twice_at_once(
+    bench: Bench,
+) -> None:
+    row = make_row()
+    bench.registry.due = [row]
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.log.of(Event.CHECK_FINISHED)) == 1)
+    bench.checker.gate.clear()
+    bench.registry.due = [renewed(row)]
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.checker.checked) == 2)
+    bench.registry.is_away = True
+    bench.outbox.postpone(row)
+    for _ in range(2):
+        await bench.dispatcher.tick()
+        await asyncio.sleep(0.05)
+    assert len(bench.checker.checked) == 2
+    bench.checker.gate.set()
+    await bench.until(lambda: len(bench.log.of(Event.CHECK_FINISHED)) == 2)
+    bench.outbox.postpone(row)
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.checker.checked) == 3)
+
+
 async def test_a_drain_records_what_ends_in_time_and_gives_the_rest_back() -> None:
     bench = Bench(slots=10)
     ending, hanging, waiting = make_row(), make_row(), make_row(due_in=60)
