@@ -144,9 +144,10 @@ class Dispatcher:
         if self._is_cut_off:  # record what waits before its rows, long due again, can be claimed
             await self._outbox.flush()
             self._is_cut_off = False
+        if self._claiming.locked():  # a refill is at it: waiting for it is no silence
+            return
+        await self._claim()
         self._outbox.forget_due()
-        if not self._claiming.locked():  # a refill is at it: waiting for it is no silence
-            await self._claim()
 
     async def _claim(self) -> None:
         async with self._claiming:
