@@ -34,6 +34,9 @@ TRIES = 3
 CLOCK_GRAIN_SECONDS = 0.01
 """A loop's timers may fire that much early."""
 
+_OF_A_CUT = (asyncpg.InterfaceError, AttributeError)
+"""What asyncpg raises of a connection that is terminated between two steps of one call."""
+
 
 class _UnreachedError(Exception):
     """No connection could be had; the cause says why."""
@@ -143,18 +146,14 @@ class RegistryConnection:
             raise ConnectionAbortedError
         alarm = loop.call_at(end, _terminate, connection)
         try:
-            rows: Sequence[Any] = await connection.fetch(statement, *arguments)
+            return await _ask(connection, statement, arguments)
         except asyncpg.ConnectionDoesNotExistError as error:
             if end - loop.time() > CLOCK_GRAIN_SECONDS:
                 raise
             raise TimeoutError from error
-        except asyncio.CancelledError:
-            _terminate(connection)
-            raise
         finally:
             alarm.cancel()
             await pool.release(connection)
-        return rows
 
     async def _greet(self, connection: Any) -> None:
         """Refuse a registry whose functions are older than this worker needs."""
@@ -231,6 +230,32 @@ class RegistryConnection:
             f"the registry can be used again after {seconds} s",
             seconds=seconds,
         )
+
+
+async def _ask(connection: Any, statement: str, arguments: Sequence[object]) -> Sequence[Any]:
+    """Run a statement; one that fails for more than its data takes its session along.
+
+    A session's settings are those of its beginning, whatever its registry's owner mends since.
+    """
+    try:
+        rows: Sequence[Any] = await connection.fetch(statement, *arguments)
+    except (asyncpg.TransactionRollbackError, *BAD_DATA):
+        raise
+    except BaseException as error:
+        is_cut = isinstance(error, _OF_A_CUT) and _is_closed(connection)
+        _terminate(connection)
+        if is_cut:
+            raise asyncpg.ConnectionDoesNotExistError("the connection was terminated") from error
+        raise
+    return rows
+
+
+def _is_closed(connection: Any) -> bool:
+    """Tell whether a connection has ended, be it that the pool has taken it back already."""
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True
 
 
 def _terminate(connection: Any) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 
@@ -13,14 +14,17 @@ from testbed.fakes import FakeMeter, Lines
 from testbed.misbehaving import MisbehavingServer, mute, saying
 from testbed.ports import free_port
 from testbed.postgresql import PostgreSQLServer
-from worker.errors import RegistryRefusedError, RegistryUnavailableError
+from worker.errors import BadResultsError, RegistryRefusedError, RegistryUnavailableError
 from worker.model import Event
 from worker.registry_connection import AFTERSHOCK_SECONDS, RegistryConnection
 from worker.registry_troubles import MAX_BACK_OFF_SECONDS, Troubles
 
 HOURS_OF_FAILURES = 1200
+STALLS = range(12)
+"""Turns of the loop after which it stalls: in one of them the driver is between two steps."""
 BROKEN = "select nothing_of_that_name()"
 READ_ONLY = "do 'begin set transaction_read_only = on; create table t (); end'"
+WRITING = "select * from platform.claim_databases(1, 1, '0', '0')"
 LOST = "select pg_terminate_backend(pg_backend_pid())"
 
 
@@ -212,3 +216,43 @@ async def test_a_registry_that_cannot_be_reached_explains_all_that_failed_before
         cluster.execute(f"alter database {registry_database} allow_connections true")
     await somebody.work("tend")
     assert somebody.is_usable()
+
+
+async def test_a_setting_that_stops_a_session_is_over_once_it_is_mended(
+    somebody: Bench, cluster: PostgreSQLServer, registry_database: str
+) -> None:
+    cluster.execute(f"alter database {registry_database} set default_transaction_read_only = on")
+    await somebody.fail("claim", LOST)
+    assert await somebody.fail("claim", WRITING) == "it is read-only"
+    cluster.execute(f"alter database {registry_database} reset default_transaction_read_only")
+    somebody.resume()
+    await somebody.connection.fetch("claim", WRITING)
+    assert somebody.is_usable()
+
+
+async def test_a_registry_is_asked_on_the_same_connection_after_data_that_it_refuses(
+    somebody: Bench,
+) -> None:
+    (before,) = await somebody.connection.fetch("read", "select pg_backend_pid()")
+    with pytest.raises(BadResultsError):
+        await somebody.connection.fetch(
+            "record", "select 'x'::text::int", on_bad_data=BadResultsError
+        )
+    (after,) = await somebody.connection.fetch("read", "select pg_backend_pid()")
+    assert after == before
+
+
+async def test_a_call_that_a_stall_of_the_loop_takes_beyond_its_bound_is_one_without_answer(
+    worker_url: str,
+) -> None:
+    bench = Bench(worker_url, timeout=0.3)
+    await bench.work("tend")
+    for stall in STALLS:
+        bench.resume()
+        call = asyncio.create_task(bench.connection.fetch("claim", "select 1"))
+        for _ in range(stall):
+            await asyncio.sleep(0)
+        time.sleep(0.35)  # noqa: ASYNC251
+        with suppress(RegistryUnavailableError):
+            await call
+    await bench.connection.close()
