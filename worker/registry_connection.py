@@ -90,17 +90,16 @@ class RegistryConnection:
         Raises:
             RegistryUnavailableError: it cannot be used just now, or a back-off is running.
             RegistryRefusedError, SchemaError: it has never been usable, and waiting won't help.
-            WorkerError: the given class, where the registry refuses the arguments for their data.
+            WorkerError: the given class, where the registry refuses the arguments for their data;
+                without a class that is a trouble like any other.
         """
         if fault := self._troubles.fault(operation):
             raise RegistryUnavailableError(fault)
         try:
             rows = await self._fetch_again(statement, arguments)
-        except BAD_DATA as error:
-            if on_bad_data is None:
-                raise
-            raise on_bad_data(f"the registry refused the data of {operation}") from error
-        except (_UnreachedError, *TROUBLE) as error:
+        except (_UnreachedError, *TROUBLE, *BAD_DATA) as error:
+            if on_bad_data is not None and isinstance(error, BAD_DATA):
+                raise on_bad_data(f"the registry refused the data of {operation}") from error
             self._meter.registry_failed(operation)
             raise self._failed(operation, error) from error
         self._succeeded(operation)

@@ -242,6 +242,27 @@ async def test_a_registry_is_asked_on_the_same_connection_after_data_that_it_ref
     assert after == before
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "select 1 / (random() * 0)::int",
+        "select timestamptz '0044-03-15 12:00 BC'",
+        "select timestamptz '20000-01-01'",
+    ],
+    ids=["division by zero", "before Christ", "far ahead"],
+)
+async def test_data_that_cannot_be_read_is_a_trouble_of_that_operation_until_it_works(
+    somebody: Bench, statement: str
+) -> None:
+    await somebody.fail("claim", statement)
+    await somebody.work("tend")
+    assert not somebody.is_usable()
+    assert [line.facts["operation"] for line in somebody.log] == ["claim"]
+    assert somebody.meter.failed == ["claim"]
+    await somebody.work("claim")
+    assert somebody.is_usable()
+
+
 async def test_a_call_that_a_stall_of_the_loop_takes_beyond_its_bound_is_one_without_answer(
     worker_url: str,
 ) -> None:
