@@ -245,11 +245,13 @@ begin
   ), due as (
     select * from quick union all select * from sluggish order by due_at limit slots
   )
-  select array_agg(due.database_id), array_agg(due.due_at) into ids, dues from due;
+  -- No older than a client can read it: somebody may have set -infinity, or a year BC.
+  select array_agg(due.database_id), array_agg(greatest(due.due_at, now() - interval '1 year'))
+  into ids, dues from due;
   update platform.database_schedules s
   set due_at = now() + lease, leased_until = now() + lease,
       spread = s.spread
-        or now() - s.due_at > make_interval(secs => coalesce(s.interval_seconds, 0) / 2)
+        or s.due_at < now() - make_interval(secs => coalesce(s.interval_seconds, 0) / 2)
   where s.database_id = any (ids);
   return query select * from platform.read_claimed(ids, dues, lease);
 end $f$;
@@ -374,7 +376,8 @@ begin
             or (s.due_at <= now() and coalesce(s.leased_until <= now(), true)) as is_mine) lease)
     from judged j
     where s.database_id = j.database_id and j.outcome = 'recorded'
-    returning s.database_id, s.due_at
+    returning s.database_id,
+      least(greatest(s.due_at, now() - interval '1 year'), now() + interval '1 year') as due_at
   )
   select j.database_id, j.outcome, c.change_id, j.previous, r.due_at
   from judged j
