@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from uuid import UUID
@@ -136,7 +137,8 @@ class Outbox:
 async def record(registry: Registry, batch: Sequence[CheckResult]) -> Sequence[Recorded]:
     """Record a batch; one that fails for its data is halved until the culprit is alone.
 
-    That one is recorded in ASCII, which every registry's encoding holds, else as `internal`.
+    That one is recorded in ASCII, which every registry's encoding holds, else as `internal`; where
+    even that is refused it waits.
     """
     if not batch:
         return ()
@@ -146,10 +148,10 @@ async def record(registry: Registry, batch: Sequence[CheckResult]) -> Sequence[R
         if len(batch) > 1:
             half = len(batch) // 2
             return (*await record(registry, batch[:half]), *await record(registry, batch[half:]))
-    try:
-        return await registry.record([_in_ascii(batch[0])])
-    except BadResultsError:
-        return await registry.record([_blameless(batch[0])])
+    for milder in (_in_ascii(batch[0]), _blameless(batch[0])):
+        with suppress(BadResultsError):
+            return await registry.record([milder])
+    return ()
 
 
 def _in_ascii(result: CheckResult) -> CheckResult:

@@ -58,6 +58,7 @@ BAD_DATA = (
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.UntranslatableCharacterError,
     asyncpg.CharacterNotInRepertoireError,
+    asyncpg.RaiseError,  # a trigger of somebody's, which may refuse one row of many
     ValueError,  # a time before the year 1, text of another encoding
     OverflowError,
 )
