@@ -20,7 +20,7 @@ from worker.errors import (
 from worker.model import Event
 from worker.ports import Log, Meter
 from worker.registry_faults import BAD_DATA, TROUBLE, concerns_all, read_fault
-from worker.registry_troubles import READS, Troubles
+from worker.registry_troubles import READS, Call, Troubles
 
 SCHEMA_VERSION = 7
 """The oldest version of the registry's functions that this worker can use."""
@@ -93,7 +93,8 @@ class RegistryConnection:
             WorkerError: the given class, where the registry refuses the arguments for their data;
                 without a class that is a trouble like any other.
         """
-        if fault := self._troubles.fault(operation):
+        call = operation, statement
+        if fault := self._troubles.fault(call):
             raise RegistryUnavailableError(fault)
         try:
             rows = await self._fetch_again(statement, arguments)
@@ -101,8 +102,8 @@ class RegistryConnection:
             if on_bad_data is not None and isinstance(error, BAD_DATA):
                 raise on_bad_data(f"the registry refused the data of {operation}") from error
             self._meter.registry_failed(operation)
-            raise self._failed(operation, error) from error
-        self._succeeded(operation)
+            raise self._failed(call, error) from error
+        self._succeeded(call)
         return rows
 
     async def close(self) -> None:
@@ -172,7 +173,7 @@ class RegistryConnection:
             connection.terminate()  # the pool would close it politely, and wait for the answer
             raise
 
-    def _failed(self, operation: str, failure: BaseException) -> WorkerError:
+    def _failed(self, call: Call, failure: BaseException) -> WorkerError:
         is_unreached = isinstance(failure, _UnreachedError)
         error = failure.__cause__ or failure if is_unreached else failure
         fault = read_fault(error, self._url)
@@ -183,9 +184,9 @@ class RegistryConnection:
         if is_unreached:
             self._troubles.unreached(str(fault))
         else:
-            self._troubles.failed(operation, str(fault), concerns_all=concerns_all(error))
+            self._troubles.failed(call, str(fault), concerns_all=concerns_all(error))
         self._meter.registry_usable(usable=False)
-        self._remind(operation, str(fault))
+        self._remind(call[0], str(fault))
         return RegistryUnavailableError(str(fault))
 
     def _remind(self, operation: str, fault: str) -> None:
@@ -212,11 +213,12 @@ class RegistryConnection:
             self._pool = self._make_pool()
             self._is_open = False
 
-    def _succeeded(self, operation: str) -> None:
+    def _succeeded(self, call: Call) -> None:
+        operation, _ = call
         was_usable, seconds = self.is_usable, round(self._troubles.seconds, 1)
         self._is_proven = True
         self._has_written = self._has_written or operation not in READS
-        self._troubles.worked(operation)
+        self._troubles.worked(call)
         if was_usable or not self.is_usable:
             return
         self._meter.registry_usable(usable=True)
