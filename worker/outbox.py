@@ -106,13 +106,15 @@ class Outbox:
                 self._announcer.recorded(_told(outcome.change, result), result)
 
     def _remember(self, result: CheckResult, outcome: Recorded) -> None:
-        if outcome.next_due is None:
-            self._memory.forget(outcome.database_id)
-            if outcome.is_gone:
-                self._fleet.forget(result.identity)
-            return
         known = self._memory.get(outcome.database_id)
-        if known is not None and known.lease.revision == result.lease.revision:
+        if outcome.is_gone:
+            self._memory.forget(outcome.database_id)
+            self._fleet.forget(result.identity)
+        elif known is None or known.lease.revision != result.lease.revision:
+            return  # what is remembered is of another edit than this result
+        elif outcome.next_due is None:
+            self._memory.forget(outcome.database_id)
+        else:
             wait = outcome.next_due.timestamp() - result.lease.registry_time(time.monotonic())
             self._memory.schedule(outcome.database_id, time.monotonic() + wait)
             self._memory.note(known, result.status or known.status)
