@@ -133,15 +133,17 @@ create or replace trigger forget_health_of_edited_database_trigger
   for each row execute function platform.forget_health_of_edited_database();
 
 create or replace function platform.health_worker_schema_version()
-returns integer language sql immutable set search_path = pg_catalog, pg_temp as 'select 7';
+returns integer language sql immutable set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s' as 'select 7';
 
 -- The functions from here on touch few rows of a table that may hold a million. Without statistics,
 -- or with those of yesterday, PostgreSQL would now and then read it whole; and compile for that.
+-- What waits for a lock ends soon: the worker gives up, and each of its next calls would wait, too.
 create or replace function platform.tend_database_schedules(
   after uuid, batch integer, lease interval, expected_now timestamptz)
 returns table (next_after uuid, registry_now timestamptz)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-set enable_seqscan = off set jit = off as $f$
+set enable_seqscan = off set jit = off set lock_timeout = '5s' as $f$
 declare
   looked_at uuid[];
   stray uuid[];
@@ -227,7 +229,7 @@ returns table (id uuid, project_id uuid, name text, engine text, connection_stri
   is_decrypted boolean, ssl_enabled boolean, config text, revision bigint, slot timestamptz,
   leased_until timestamptz, claimed_at timestamptz, status text, last_reason text, slow boolean)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-set enable_seqscan = off set jit = off as $f$
+set enable_seqscan = off set jit = off set lock_timeout = '5s' as $f$
 declare
   ids uuid[];
   dues timestamptz[];
@@ -245,11 +247,13 @@ begin
   ), due as (
     select * from quick union all select * from sluggish order by due_at limit slots
   )
-  select array_agg(due.database_id), array_agg(due.due_at) into ids, dues from due;
+  -- No older than a client can read it: somebody may have set -infinity, or a year BC.
+  select array_agg(due.database_id), array_agg(greatest(due.due_at, now() - interval '1 year'))
+  into ids, dues from due;
   update platform.database_schedules s
   set due_at = now() + lease, leased_until = now() + lease,
       spread = s.spread
-        or now() - s.due_at > make_interval(secs => coalesce(s.interval_seconds, 0) / 2)
+        or s.due_at < now() - make_interval(secs => coalesce(s.interval_seconds, 0) / 2)
   where s.database_id = any (ids);
   return query select * from platform.read_claimed(ids, dues, lease);
 end $f$;
@@ -258,7 +262,8 @@ create or replace function platform.claim_databases_by_id(ids uuid[], lease inte
 returns table (id uuid, project_id uuid, name text, engine text, connection_string text,
   is_decrypted boolean, ssl_enabled boolean, config text, revision bigint, slot timestamptz,
   leased_until timestamptz, claimed_at timestamptz, status text, last_reason text, slow boolean)
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $f$
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s' as $f$
 declare
   free uuid[];
 begin
@@ -285,7 +290,8 @@ create or replace function platform.read_databases(ids uuid[])
 returns table (id uuid, project_id uuid, name text, engine text, connection_string text,
   is_decrypted boolean, ssl_enabled boolean, config text, revision bigint, slot timestamptz,
   leased_until timestamptz, claimed_at timestamptz, status text, last_reason text, slow boolean)
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $f$
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s' as $f$
 declare
   found_ids uuid[] := array(
     select d.id from platform.databases d
@@ -299,7 +305,7 @@ create or replace function platform.record_database_health(results jsonb)
 returns table (database_id uuid, outcome text, change_id bigint, previous text,
   next_due timestamptz)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-set enable_seqscan = off set jit = off as $f$
+set enable_seqscan = off set jit = off set lock_timeout = '5s' as $f$
 declare
   asked uuid[] := array(
     select distinct (r ->> 'database_id')::uuid from jsonb_array_elements(results) r);
@@ -374,7 +380,8 @@ begin
             or (s.due_at <= now() and coalesce(s.leased_until <= now(), true)) as is_mine) lease)
     from judged j
     where s.database_id = j.database_id and j.outcome = 'recorded'
-    returning s.database_id, s.due_at
+    returning s.database_id,
+      least(greatest(s.due_at, now() - interval '1 year'), now() + interval '1 year') as due_at
   )
   select j.database_id, j.outcome, c.change_id, j.previous, r.due_at
   from judged j
@@ -386,7 +393,7 @@ end $f$;
 create or replace function platform.give_back_databases(leases jsonb)
 returns integer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-set enable_seqscan = off set jit = off as $f$
+set enable_seqscan = off set jit = off set lock_timeout = '5s' as $f$
 declare
   given_back integer;
   free uuid[];
@@ -410,7 +417,7 @@ end $f$;
 -- Never looks at more rows than it has to, nor at inactive ones: there may be a million of either.
 create or replace function platform.has_more_databases_than(databases integer)
 returns boolean language sql stable security definer set search_path = pg_catalog, pg_temp
-set enable_seqscan = off set jit = off as $f$
+set enable_seqscan = off set jit = off set lock_timeout = '5s' as $f$
   select count(*) > databases from (
     select from platform.databases d where d.status = 'active' limit databases + 1) counted
 $f$;
@@ -420,7 +427,7 @@ create or replace function platform.database_health_snapshot(after uuid, batch i
 returns table (database_id uuid, project_id uuid, name text, engine text, status text,
   reason text, latency_seconds double precision, last_health_check_at timestamptz)
 language sql stable security definer set search_path = pg_catalog, pg_temp
-set enable_seqscan = off set jit = off as $f$
+set enable_seqscan = off set jit = off set lock_timeout = '5s' as $f$
   select d.id, d.project_id, left(d.name, 201), d.type, d.health_check_status, s.last_reason,
     s.latency_seconds, d.last_health_check_at
   from platform.databases d
@@ -434,7 +441,7 @@ $f$;
 create or replace function platform.count_slice_of_databases(after uuid, batch integer)
 returns table (engine text, status text, databases bigint, last_id uuid)
 language sql stable security definer set search_path = pg_catalog, pg_temp
-set enable_seqscan = off set jit = off as $f$
+set enable_seqscan = off set jit = off set lock_timeout = '5s' as $f$
   with slice as materialized (
     select d.id, d.type, case when d.status = 'active' then d.health_check_status end as status
     from platform.databases d
@@ -446,7 +453,8 @@ set enable_seqscan = off set jit = off as $f$
 $f$;
 
 create or replace function platform.count_overdue_databases(overdue_after interval)
-returns bigint language sql stable security definer set search_path = pg_catalog, pg_temp as $f$
+returns bigint language sql stable security definer set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s' as $f$
   select count(*) from platform.database_schedules s
   where s.slow in (false, true) and s.due_at < now() - overdue_after
 $f$;
@@ -455,7 +463,7 @@ create or replace function platform.claim_unannounced_changes(older_than interva
 returns table (change_id bigint, database_id uuid, project_id uuid, name text, engine text,
   previous text, status text, reason text, error text, changed_at timestamptz)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-set enable_seqscan = off set jit = off as $f$
+set enable_seqscan = off set jit = off set lock_timeout = '5s' as $f$
 declare
   ids bigint[] := array(
     select c.change_id from platform.database_health_changes c
@@ -475,7 +483,7 @@ end $f$;
 create or replace function platform.mark_changes_announced(change_ids bigint[])
 returns integer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-set enable_seqscan = off set jit = off as $f$
+set enable_seqscan = off set jit = off set lock_timeout = '5s' as $f$
 declare
   marked integer;
 begin

@@ -144,9 +144,10 @@ class Dispatcher:
         if self._is_cut_off:  # record what waits before its rows, long due again, can be claimed
             await self._outbox.flush()
             self._is_cut_off = False
+        if self._claiming.locked():  # a refill is at it: waiting for it is no silence
+            return
+        await self._claim()
         self._outbox.forget_due()
-        if not self._claiming.locked():  # a refill is at it: waiting for it is no silence
-            await self._claim()
 
     async def _claim(self) -> None:
         async with self._claiming:
@@ -193,9 +194,10 @@ class Dispatcher:
         return max(0, max(1, self._slots // 2) - slow)
 
     def _start_remembered(self) -> None:
+        checked = {row.identity.database_id for row in self._running.values()}
         for row in self._outbox.due_rows():
-            is_short = len(self._running) >= self._slots
-            if self._is_draining or is_short or (row.is_slow and not self._slow_room()):
+            is_short = len(self._running) >= self._slots or (row.is_slow and not self._slow_room())
+            if self._is_draining or is_short or row.identity.database_id in checked:
                 self._outbox.postpone(row)
             else:
                 self._start(row)

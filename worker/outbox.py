@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from uuid import UUID
@@ -38,7 +39,9 @@ class Outbox:
         self._wake = asyncio.Event()
 
     def put(self, row: RawRow, result: CheckResult) -> None:
-        """Take a result; an older one of the same row that still waits is dropped."""
+        """Take a result; of the same row's only the newest one waits, of the newest revision."""
+        if result.lease.revision < self._newest_revision(row.identity.database_id):
+            return
         due = result.started + result.interval
         if row.last_reason is not result.reason or row.is_slow is not result.is_slow:
             row = replace(row, last_reason=result.reason, is_slow=result.is_slow)
@@ -46,6 +49,11 @@ class Outbox:
         self._pending[row.identity.database_id] = result
         self._meter.pending(len(self._pending))
         self._wake.set()
+
+    def _newest_revision(self, database_id: UUID) -> int:
+        """Tell of which revision we know a result; 0 where we know none."""
+        known = self._pending.get(database_id) or self._memory.get(database_id)
+        return known.lease.revision if known else 0
 
     async def run(self) -> None:
         """Record what comes in, until cancelled."""
@@ -98,13 +106,15 @@ class Outbox:
                 self._announcer.recorded(_told(outcome.change, result), result)
 
     def _remember(self, result: CheckResult, outcome: Recorded) -> None:
-        if outcome.next_due is None:
-            self._memory.forget(outcome.database_id)
-            if outcome.is_gone:
-                self._fleet.forget(result.identity)
-            return
         known = self._memory.get(outcome.database_id)
-        if known is not None and known.lease.revision == result.lease.revision:
+        if outcome.is_gone:
+            self._memory.forget(outcome.database_id)
+            self._fleet.forget(result.identity)
+        elif known is None or known.lease.revision != result.lease.revision:
+            return  # what is remembered is of another edit than this result
+        elif outcome.next_due is None:
+            self._memory.forget(outcome.database_id)
+        else:
             wait = outcome.next_due.timestamp() - result.lease.registry_time(time.monotonic())
             self._memory.schedule(outcome.database_id, time.monotonic() + wait)
             self._memory.note(known, result.status or known.status)
@@ -129,7 +139,8 @@ class Outbox:
 async def record(registry: Registry, batch: Sequence[CheckResult]) -> Sequence[Recorded]:
     """Record a batch; one that fails for its data is halved until the culprit is alone.
 
-    That one is recorded in ASCII, which every registry's encoding holds, else as `internal`.
+    That one is recorded in ASCII, which every registry's encoding holds, else as `internal`; where
+    even that is refused it waits.
     """
     if not batch:
         return ()
@@ -139,10 +150,10 @@ async def record(registry: Registry, batch: Sequence[CheckResult]) -> Sequence[R
         if len(batch) > 1:
             half = len(batch) // 2
             return (*await record(registry, batch[:half]), *await record(registry, batch[half:]))
-    try:
-        return await registry.record([_in_ascii(batch[0])])
-    except BadResultsError:
-        return await registry.record([_blameless(batch[0])])
+    for milder in (_in_ascii(batch[0]), _blameless(batch[0])):
+        with suppress(BadResultsError):
+            return await registry.record([milder])
+    return ()
 
 
 def _in_ascii(result: CheckResult) -> CheckResult:

@@ -20,7 +20,7 @@ from worker.errors import (
 from worker.model import Event
 from worker.ports import Log, Meter
 from worker.registry_faults import BAD_DATA, TROUBLE, concerns_all, read_fault
-from worker.registry_troubles import READS, Troubles
+from worker.registry_troubles import READS, Call, Troubles
 
 SCHEMA_VERSION = 7
 """The oldest version of the registry's functions that this worker can use."""
@@ -33,6 +33,9 @@ TRIES = 3
 """Of a statement that loses against another one, as happens in a registry set to `serializable`."""
 CLOCK_GRAIN_SECONDS = 0.01
 """A loop's timers may fire that much early."""
+
+_OF_A_CUT = (asyncpg.InterfaceError, AttributeError)
+"""What asyncpg raises of a connection that is terminated between two steps of one call."""
 
 
 class _UnreachedError(Exception):
@@ -87,20 +90,20 @@ class RegistryConnection:
         Raises:
             RegistryUnavailableError: it cannot be used just now, or a back-off is running.
             RegistryRefusedError, SchemaError: it has never been usable, and waiting won't help.
-            WorkerError: the given class, where the registry refuses the arguments for their data.
+            WorkerError: the given class, where the registry refuses the arguments for their data;
+                without a class that is a trouble like any other.
         """
-        if fault := self._troubles.fault(operation):
+        call = operation, statement
+        if fault := self._troubles.fault(call):
             raise RegistryUnavailableError(fault)
         try:
             rows = await self._fetch_again(statement, arguments)
-        except BAD_DATA as error:
-            if on_bad_data is None:
-                raise
-            raise on_bad_data(f"the registry refused the data of {operation}") from error
-        except (_UnreachedError, *TROUBLE) as error:
+        except (_UnreachedError, *TROUBLE, *BAD_DATA) as error:
+            if on_bad_data is not None and isinstance(error, BAD_DATA):
+                raise on_bad_data(f"the registry refused the data of {operation}") from error
             self._meter.registry_failed(operation)
-            raise self._failed(operation, error) from error
-        self._succeeded(operation)
+            raise self._failed(call, error) from error
+        self._succeeded(call)
         return rows
 
     async def close(self) -> None:
@@ -143,18 +146,14 @@ class RegistryConnection:
             raise ConnectionAbortedError
         alarm = loop.call_at(end, _terminate, connection)
         try:
-            rows: Sequence[Any] = await connection.fetch(statement, *arguments)
+            return await _ask(connection, statement, arguments)
         except asyncpg.ConnectionDoesNotExistError as error:
             if end - loop.time() > CLOCK_GRAIN_SECONDS:
                 raise
             raise TimeoutError from error
-        except asyncio.CancelledError:
-            _terminate(connection)
-            raise
         finally:
             alarm.cancel()
             await pool.release(connection)
-        return rows
 
     async def _greet(self, connection: Any) -> None:
         """Refuse a registry whose functions are older than this worker needs."""
@@ -174,7 +173,7 @@ class RegistryConnection:
             connection.terminate()  # the pool would close it politely, and wait for the answer
             raise
 
-    def _failed(self, operation: str, failure: BaseException) -> WorkerError:
+    def _failed(self, call: Call, failure: BaseException) -> WorkerError:
         is_unreached = isinstance(failure, _UnreachedError)
         error = failure.__cause__ or failure if is_unreached else failure
         fault = read_fault(error, self._url)
@@ -185,9 +184,9 @@ class RegistryConnection:
         if is_unreached:
             self._troubles.unreached(str(fault))
         else:
-            self._troubles.failed(operation, str(fault), concerns_all=concerns_all(error))
+            self._troubles.failed(call, str(fault), concerns_all=concerns_all(error))
         self._meter.registry_usable(usable=False)
-        self._remind(operation, str(fault))
+        self._remind(call[0], str(fault))
         return RegistryUnavailableError(str(fault))
 
     def _remind(self, operation: str, fault: str) -> None:
@@ -214,11 +213,12 @@ class RegistryConnection:
             self._pool = self._make_pool()
             self._is_open = False
 
-    def _succeeded(self, operation: str) -> None:
+    def _succeeded(self, call: Call) -> None:
+        operation, _ = call
         was_usable, seconds = self.is_usable, round(self._troubles.seconds, 1)
         self._is_proven = True
         self._has_written = self._has_written or operation not in READS
-        self._troubles.worked(operation)
+        self._troubles.worked(call)
         if was_usable or not self.is_usable:
             return
         self._meter.registry_usable(usable=True)
@@ -231,6 +231,32 @@ class RegistryConnection:
             f"the registry can be used again after {seconds} s",
             seconds=seconds,
         )
+
+
+async def _ask(connection: Any, statement: str, arguments: Sequence[object]) -> Sequence[Any]:
+    """Run a statement; one that fails for more than its data takes its session along.
+
+    A session's settings are those of its beginning, whatever its registry's owner mends since.
+    """
+    try:
+        rows: Sequence[Any] = await connection.fetch(statement, *arguments)
+    except (asyncpg.TransactionRollbackError, *BAD_DATA):
+        raise
+    except BaseException as error:
+        is_cut = isinstance(error, _OF_A_CUT) and _is_closed(connection)
+        _terminate(connection)
+        if is_cut:
+            raise asyncpg.ConnectionDoesNotExistError("the connection was terminated") from error
+        raise
+    return rows
+
+
+def _is_closed(connection: Any) -> bool:
+    """Tell whether a connection has ended, be it that the pool has taken it back already."""
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True
 
 
 def _terminate(connection: Any) -> None:

@@ -58,9 +58,11 @@ BAD_DATA = (
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.UntranslatableCharacterError,
     asyncpg.CharacterNotInRepertoireError,
-    UnicodeError,
+    asyncpg.RaiseError,  # a trigger of somebody's, which may refuse one row of many
+    ValueError,  # a time before the year 1, text of another encoding
+    OverflowError,
 )
-"""What the registry says of arguments that it cannot take."""
+"""What is said of values that the registry cannot take, or that its driver cannot read."""
 
 
 def _why_refused(error: BaseException, url: str) -> str | None:
@@ -112,4 +114,4 @@ def concerns_all(error: BaseException) -> bool:
     """Tell whether any other statement that writes would have failed as this one did."""
     if isinstance(error, asyncpg.PostgresError):
         return isinstance(error, _OF_ALL)
-    return not isinstance(error, TimeoutError)
+    return not isinstance(error, (TimeoutError, *BAD_DATA))

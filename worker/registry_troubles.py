@@ -1,4 +1,4 @@
-"""Which of the registry's operations fail, since when, and when each may be tried again."""
+"""Which of the registry's statements fail, since when, and when each may be tried again."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from dataclasses import dataclass
 FIRST_BACK_OFF_SECONDS = 0.5
 MAX_BACK_OFF_SECONDS = 15.0
 MAX_OWN_BACK_OFF_SECONDS = 2.0
-"""Of an operation that fails while others work: a refused statement costs the registry little."""
+"""Of a statement that fails while others work: to refuse it costs the registry little."""
+ABANDONED_SECONDS = 300.0
+"""After so long a statement that nobody tried again is in no trouble: a fleet that has shrunk, say,
+is not counted any more. Each that is needed is tried every 15 s."""
 READS = frozenset({"read", "snapshot"})
 """Operations that succeed on a read-only registry, too, so they do not prove it usable."""
-_ALL = "all"
-"""Stands for every operation that writes: no connection, a lost one, a read-only registry."""
+Call = tuple[str, str]
+"""An operation and one of its statements: each may fail by itself."""
+_ALL = ("", "")
+"""Stands for every statement that writes: no connection, a lost one, a read-only registry."""
 _RECORD = "record"
 _CLAIMING = frozenset({"tend", "claim"})
 """While nothing can be recorded they wait, too: rows are then checked from memory, on time."""
@@ -30,10 +35,10 @@ class _Trouble:
 
 
 class Troubles:
-    """An operation that failed is in trouble until it works again, whatever else works."""
+    """A statement that failed is in trouble until it works again, whatever else works."""
 
     def __init__(self) -> None:
-        self._of: dict[str, _Trouble] = {}
+        self._of: dict[Call, _Trouble] = {}
         self._since = 0.0
 
     def __bool__(self) -> bool:
@@ -44,13 +49,11 @@ class Troubles:
         """For how long there has been trouble without a break."""
         return time.monotonic() - self._since
 
-    def fault(self, operation: str) -> str | None:
-        """Say why an operation is not worth a try yet; None where it is."""
-        keys = (_ALL, operation, _RECORD if operation in _CLAIMING else operation)
+    def fault(self, call: Call) -> str | None:
+        """Say why a call is not worth a try yet; None where it is."""
         now = time.monotonic()
-        for key in keys:
-            trouble = self._of.get(key)
-            if trouble is not None and now < trouble.resume_at:
+        for failed, trouble in self._of.items():
+            if now < trouble.resume_at and _holds_up(failed, call):
                 return trouble.fault
         return None
 
@@ -59,20 +62,25 @@ class Troubles:
         self._add(_ALL, fault, MAX_BACK_OFF_SECONDS)
         self._of = {_ALL: self._of[_ALL]}
 
-    def failed(self, operation: str, fault: str, *, concerns_all: bool) -> None:
-        """Note that an operation failed, as any other would have that `concerns_all`."""
+    def failed(self, call: Call, fault: str, *, concerns_all: bool) -> None:
+        """Note that a call failed, as any other would have that `concerns_all`."""
+        operation, _ = call
         if concerns_all or operation in _UNREPEATED:
             self._add(_ALL, fault, MAX_BACK_OFF_SECONDS)
         else:
-            self._add(operation, fault, MAX_OWN_BACK_OFF_SECONDS)
+            self._add(call, fault, MAX_OWN_BACK_OFF_SECONDS)
 
-    def worked(self, operation: str) -> None:
-        """Note that an operation works, and with it the way to the registry."""
-        self._of.pop(operation, None)
+    def worked(self, call: Call) -> None:
+        """Note that a statement works, and with it the way to the registry."""
+        operation, _ = call
+        self._of.pop(call, None)
         if operation not in READS:
             self._of.pop(_ALL, None)
+        long_ago = time.monotonic() - ABANDONED_SECONDS
+        for key in [key for key, trouble in self._of.items() if trouble.resume_at < long_ago]:
+            del self._of[key]
 
-    def _add(self, key: str, fault: str, longest: float) -> None:
+    def _add(self, key: Call, fault: str, longest: float) -> None:
         now = time.monotonic()
         if not self._of:
             self._since = now
@@ -81,3 +89,8 @@ class Troubles:
         if now >= trouble.resume_at:  # what fails beside a call that failed tells nothing new
             trouble.back_off = min(longest, 2 * trouble.back_off) or FIRST_BACK_OFF_SECONDS
             trouble.resume_at = now + trouble.back_off
+
+
+def _holds_up(failed: Call, call: Call) -> bool:
+    """Tell whether a call has to wait for another try of one that failed."""
+    return failed in {_ALL, call} or (failed[0] == _RECORD and call[0] in _CLAIMING)

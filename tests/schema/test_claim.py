@@ -60,6 +60,34 @@ async def test_the_most_overdue_go_first(add: Add, claim: Rows, due: Due) -> Non
     assert [row["id"] for row in await claim(slots=4)] == databases[4:]
 
 
+@pytest.mark.parametrize("time", ["-infinity", "0044-03-15 12:00 BC", "1066-10-14"])
+async def test_a_database_that_is_due_since_time_out_of_mind_is_claimed_like_any_other(
+    owner: Any, add: Add, claim: Rows, record: Rows, *, time: str
+) -> None:
+    old, other = await add(), await add()
+    await owner.execute(
+        f"update platform.database_schedules set due_at = '{time}' where database_id = $1", old
+    )
+    rows = await claim()
+    assert [row["id"] for row in rows] == [old, other]
+    assert rows[0]["claimed_at"] - rows[0]["slot"] < timedelta(days=367)
+    assert all(row["next_due"] > rows[0]["claimed_at"] for row in await record(*rows))
+
+
+async def test_what_was_made_due_at_a_time_that_nobody_can_read_is_recorded(
+    owner: Any, add: Add, claim: Rows, record: Rows
+) -> None:
+    early, late = await add(), await add()
+    rows = await claim()
+    for database, time in ((early, "0044-03-15 12:00 BC"), (late, "20000-01-01")):
+        await owner.execute(
+            "update platform.database_schedules set leased_until = now() + interval '9 s',"
+            f" due_at = '{time}' where database_id = $1",
+            database,
+        )
+    assert [row["outcome"] for row in await record(*rows)] == ["recorded"] * 2
+
+
 async def test_slow_databases_get_no_more_than_their_share_however_overdue(
     add: Add, claim: Rows, due: Due
 ) -> None:

@@ -12,9 +12,18 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from testbed.fakes import FakeMeter, Lines
 from testbed.worker import eventually
+from worker.errors import RegistryUnavailableError
+from worker.registry import Pace, Registry
+from worker.registry_connection import MAX_CONNECTIONS, RegistryConnection
+from worker.registry_troubles import FIRST_BACK_OFF_SECONDS
 
 LEASE = timedelta(seconds=45)
+BACKENDS = (
+    "select count(*) from pg_stat_activity"
+    " where application_name = 'database-health-worker' and datname = current_database()"
+)
 Add = Callable[..., Awaitable[UUID]]
 Rows = Callable[..., Coroutine[Any, Any, list[Any]]]
 Due = Callable[..., Awaitable[None]]
@@ -250,3 +259,63 @@ async def test_a_held_row_holds_up_no_lease_that_is_given_back(
     give = "select platform.give_back_databases($1)"
     assert await replicas[0].fetchval(give, f"[{leases}]") == 1
     assert (await schedule(free))["leased_until"] is None
+
+
+CALLS = (
+    "platform.tend_database_schedules(null, 9, '45 s', null)",
+    "platform.claim_databases(9, 9, '1 s', '45 s')",
+    "platform.claim_databases_by_id(null, '45 s')",
+    "platform.read_databases(null)",
+    "platform.record_database_health($$[{DATABASE}]$$)",
+    "platform.give_back_databases($$[{DATABASE}]$$)",
+    "platform.has_more_databases_than(9)",
+    "platform.database_health_snapshot(null, 9)",
+    "platform.count_slice_of_databases(null, 9)",
+    "platform.count_overdue_databases('1 s')",
+    "platform.claim_unannounced_changes('0', 9)",
+    "platform.mark_changes_announced('{1}')",
+)
+
+
+async def test_no_call_waits_for_long_at_the_server_while_somebody_locks_the_tables(
+    add: Add, somebody: Any, worker_url: str
+) -> None:
+    database = f'{{"database_id": "{await add()}"}}'
+    await somebody.execute(
+        "lock platform.databases, platform.database_schedules, platform.database_health_changes"
+    )
+
+    async def call(words: str) -> None:
+        connection = await asyncpg.connect(worker_url)
+        try:
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                await connection.fetch(f"select * from {words.replace('{DATABASE}', database)}")
+        finally:
+            connection.terminate()
+
+    async with asyncio.timeout(8):
+        await asyncio.gather(*map(call, CALLS))
+
+
+async def test_calls_that_a_lock_held_up_leave_no_backend_behind_that_waits_on(
+    somebody: Any, worker_url: str, owner: Any
+) -> None:
+    async def connected() -> None:
+        return
+
+    connection = RegistryConnection(worker_url, 6, Lines(), FakeMeter(), connected)
+    registry = Registry(connection, Pace.of(1, 30))
+    await registry.tend()
+    await somebody.execute("lock platform.databases, platform.database_schedules")
+
+    def call() -> asyncio.Future[Any]:
+        calls = (registry.tend(), registry.claim(9, 9), registry.read(None), registry.claim(9, 9))
+        return asyncio.gather(*calls, return_exceptions=True)
+
+    assert {type(failure) for failure in await call()} == {RegistryUnavailableError}
+    await asyncio.sleep(FIRST_BACK_OFF_SECONDS)
+    again = call()
+    await asyncio.sleep(0.5)
+    assert await owner.fetchval(BACKENDS) == MAX_CONNECTIONS
+    await connection.close()
+    await again

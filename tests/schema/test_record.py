@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+
+from testbed.fakes import FakeMeter, Lines, make_result
+from worker import outbox
+from worker.registry import Pace, Registry
+from worker.registry_connection import RegistryConnection
 
 MINUTE = timedelta(seconds=60)
 Add = Callable[..., Awaitable[UUID]]
@@ -290,3 +295,44 @@ async def test_the_snapshot_shows_the_active_fleet_and_the_counts_go_through_all
     overdue = "select platform.count_overdue_databases($1)"
     assert await worker.fetchval(overdue, timedelta(seconds=90)) == 1
     assert await worker.fetchval(overdue, timedelta(seconds=110)) == 0
+
+
+@pytest.fixture
+async def registry(worker_url: str) -> AsyncIterator[Registry]:
+    """The registry as the worker's own code uses it."""
+
+    async def connected() -> None:
+        return
+
+    connection = RegistryConnection(worker_url, 10, Lines(), FakeMeter(), connected)
+    yield Registry(connection, Pace.of(1, 30))
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "recorded"),
+    [("databases", "id", 3), ("database_schedules", "database_id", 2)],
+)
+async def test_a_row_that_a_trigger_refuses_keeps_no_other_result_out(
+    owner: Any, add: Add, registry: Registry, *, table: str, key: str, recorded: int
+) -> None:
+    databases = [await add() for _ in range(3)]
+    rows = await registry.claim(99, 99)
+    await owner.execute(
+        "create function pg_temp.refuse() returns trigger language plpgsql as"
+        " $$ begin raise exception 'this row is held'; end $$"
+    )
+    await owner.execute(
+        f"create trigger refuse before update on platform.{table} for each row"
+        f" when (new.{key} = '{databases[1]}') execute function pg_temp.refuse()"
+    )
+    try:
+        told = await outbox.record(registry, [make_result(row, interval=60) for row in rows])
+    finally:
+        await owner.execute(f"drop trigger refuse on platform.{table}")
+    assert len(told) == recorded
+    found = await owner.fetch("select id, health_check_status from platform.databases")
+    assert {row["id"] for row in found if row["health_check_status"] == "healthy"} == {
+        databases[0],
+        databases[2],
+    }

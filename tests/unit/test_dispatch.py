@@ -12,6 +12,7 @@ from testbed.fakes import FakeChecker, FakeMeter, FakeRegistry, Lines, make_row,
 from worker.announce import Announcer
 from worker.deliver import Sinks
 from worker.dispatch import CUT_OFF_PATIENCE_SECONDS, PATIENCE_SECONDS, Dispatcher
+from worker.errors import RegistryUnavailableError
 from worker.fleet import Fleet
 from worker.model import CheckResult, Event, RawRow, Reason
 from worker.outbox import Outbox
@@ -141,6 +142,52 @@ async def test_in_an_outage_exactly_what_is_remembered_is_checked_and_on_time(
     assert bench.checker.checked[1].identity == row.identity
 
 
+class Unclaimable(FakeRegistry):
+    """Does everything but hand out rows, once it is told to."""
+
+    is_unclaimable = False
+
+    async def claim(self, slots: int, slow_slots: int) -> Sequence[RawRow]:
+        if self.is_unclaimable:
+            raise RegistryUnavailableError("permission denied for function claim_databases")
+        return await super().claim(slots, slow_slots)
+
+
+async def test_while_only_the_claim_fails_what_is_remembered_is_checked_and_recorded() -> None:
+    registry = Unclaimable()
+    bench = Bench(registry=registry)
+    row = make_row()
+    registry.due = [row]
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.log.of(Event.CHECK_FINISHED)) == 1)
+    await bench.outbox.flush()
+    registry.is_unclaimable = True
+    bench.outbox.postpone(row)
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.log.of(Event.CHECK_FINISHED)) == 2)
+    assert await bench.outbox.flush()
+    bench.outbox.postpone(row)
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.log.of(Event.CHECK_FINISHED)) == 3)
+    assert await bench.outbox.flush()
+    assert [result.identity for result in registry.recorded] == [row.identity] * 3
+
+
+async def test_a_claim_that_works_forgets_what_is_due_for_any_replica_may_have_it() -> None:
+    registry = Unclaimable()
+    bench = Bench(registry=registry)
+    row = make_row()
+    registry.due = [row]
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.log.of(Event.CHECK_FINISHED)) == 1)
+    await bench.outbox.flush()
+    bench.outbox.postpone(row)
+    await bench.dispatcher.tick()
+    registry.is_unclaimable = True
+    await bench.dispatcher.tick()
+    assert len(bench.checker.checked) == 1
+
+
 async def test_a_registry_that_falls_silent_keeps_no_tick_and_no_remembered_row_waiting(
     bench: Bench,
 ) -> None:
@@ -177,6 +224,30 @@ async def test_a_row_that_is_claimed_again_while_it_is_checked_is_not_checked_tw
     await bench.outbox.flush()
     assert len(bench.checker.checked) == 1
     assert bench.registry.recorded[0].lease == again.lease
+
+
+async def test_a_remembered_row_that_is_still_being_checked_is_not_checked_twice_at_once(
+    bench: Bench,
+) -> None:
+    row = make_row()
+    bench.registry.due = [row]
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.log.of(Event.CHECK_FINISHED)) == 1)
+    bench.checker.gate.clear()
+    bench.registry.due = [renewed(row)]
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.checker.checked) == 2)
+    bench.registry.is_away = True
+    bench.outbox.postpone(row)
+    for _ in range(2):
+        await bench.dispatcher.tick()
+        await asyncio.sleep(0.05)
+    assert len(bench.checker.checked) == 2
+    bench.checker.gate.set()
+    await bench.until(lambda: len(bench.log.of(Event.CHECK_FINISHED)) == 2)
+    bench.outbox.postpone(row)
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.checker.checked) == 3)
 
 
 async def test_a_drain_records_what_ends_in_time_and_gives_the_rest_back() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,8 +11,9 @@ import pytest
 from testbed.fakes import FakeMeter, FakeRegistry, Lines, make_result, make_row
 from worker.announce import Announcer
 from worker.fleet import Fleet
-from worker.model import Event, Reason, Status
+from worker.model import CheckResult, Event, Reason, Status
 from worker.outbox import Outbox
+from worker.ports import Recorded
 
 
 class Bench:
@@ -80,6 +83,40 @@ async def test_only_the_newest_result_of_a_row_waits(bench: Bench) -> None:
     assert bench.meter.waiting == 1
     await bench.outbox.flush()
     assert bench.registry.recorded == [newest]
+
+
+@pytest.mark.parametrize("is_recorded", [False, True], ids=["waits", "is recorded"])
+async def test_the_result_of_an_edited_row_is_not_replaced_by_one_from_before_the_edit(
+    bench: Bench, *, is_recorded: bool
+) -> None:
+    old = make_row()
+    edited = replace(old, lease=replace(old.lease, revision=2))
+    newest = make_result(edited)
+    bench.outbox.put(edited, newest)
+    if is_recorded:
+        await bench.outbox.flush()
+    bench.outbox.put(old, make_result(old, Reason.REFUSED))
+    await bench.outbox.flush()
+    assert bench.registry.recorded == [newest]
+    bench.outbox.postpone(edited)
+    assert [row.lease.revision for row in bench.outbox.due_rows()] == [2]
+
+
+async def test_a_row_is_remembered_as_edited_though_a_result_from_before_the_edit_is_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = make_row()
+    edited = replace(old, lease=replace(old.lease, revision=2))
+
+    async def refuse(results: Sequence[CheckResult]) -> Sequence[Recorded]:
+        bench.outbox.put(edited, make_result(edited))
+        return [Recorded(result.identity.database_id, None, None) for result in results]
+
+    bench.outbox.put(old, make_result(old))
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeRegistry, "record", lambda _, results: refuse(results))
+        await bench.outbox.flush()
+    assert [row.lease.revision for row in bench.outbox.due_rows()] == [2]
 
 
 async def test_a_locked_row_waits_and_the_others_do_not(bench: Bench) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 
@@ -13,14 +14,18 @@ from testbed.fakes import FakeMeter, Lines
 from testbed.misbehaving import MisbehavingServer, mute, saying
 from testbed.ports import free_port
 from testbed.postgresql import PostgreSQLServer
-from worker.errors import RegistryRefusedError, RegistryUnavailableError
+from worker.errors import BadResultsError, RegistryRefusedError, RegistryUnavailableError
 from worker.model import Event
 from worker.registry_connection import AFTERSHOCK_SECONDS, RegistryConnection
-from worker.registry_troubles import MAX_BACK_OFF_SECONDS, Troubles
+from worker.registry_troubles import ABANDONED_SECONDS, MAX_BACK_OFF_SECONDS, Troubles
 
 HOURS_OF_FAILURES = 1200
-BROKEN = "select nothing_of_that_name()"
+STALLS = range(12)
+"""Turns of the loop after which it stalls: in one of them the driver is between two steps."""
+QUOTIENT = "select 1 / $1::int"
+BROKEN, WORKING = (QUOTIENT, 0), (QUOTIENT, 1)
 READ_ONLY = "do 'begin set transaction_read_only = on; create table t (); end'"
+WRITING = "select * from platform.claim_databases(1, 1, '0', '0')"
 LOST = "select pg_terminate_backend(pg_backend_pid())"
 
 
@@ -41,18 +46,20 @@ class Bench:
     def resume(self) -> None:
         """End every back-off."""
         for trouble in self.connection._troubles._of.values():
-            trouble.resume_at = 0.0
+            trouble.resume_at = time.monotonic()
 
-    async def fail(self, operation: str = "claim", statement: str = "select 1") -> str:
+    async def fail(
+        self, operation: str = "claim", statement: str = "select 1", *arguments: object
+    ) -> str:
         """Call it whatever back-off runs, and return what it says."""
         self.resume()
         with pytest.raises(RegistryUnavailableError) as caught:
-            await self.connection.fetch(operation, statement)
+            await self.connection.fetch(operation, statement, *arguments)
         return str(caught.value)
 
     async def work(self, operation: str) -> None:
         self.resume()
-        await self.connection.fetch(operation, "select 1")
+        await self.connection.fetch(operation, *WORKING)
 
     def told(self) -> list[Event]:
         return [line.event for line in self.log]
@@ -135,7 +142,7 @@ async def test_a_registry_without_the_tls_that_its_url_demands_is_not_waited_for
 async def test_an_operation_that_failed_is_not_cured_by_another_one_that_works(
     somebody: Bench,
 ) -> None:
-    await somebody.fail("record", BROKEN)
+    await somebody.fail("record", *BROKEN)
     for operation in ("tend", "claim", "snapshot", "announce", "give_back"):
         await somebody.work(operation)
         assert not somebody.is_usable()
@@ -172,11 +179,11 @@ async def test_a_registry_that_can_only_be_read_is_not_usable(worker_url: str) -
 async def test_trouble_within_a_minute_of_the_last_is_told_once_it_lasts(
     somebody: Bench, seconds: float, lines: int
 ) -> None:
-    await somebody.fail("record", BROKEN)
+    await somebody.fail("record", *BROKEN)
     await somebody.work("record")
-    await somebody.fail("record", BROKEN)
+    await somebody.fail("record", *BROKEN)
     somebody.connection._troubles._since -= seconds
-    await somebody.fail("record", BROKEN)
+    await somebody.fail("record", *BROKEN)
     await somebody.work("record")
     assert somebody.told() == [Event.REGISTRY_UNREACHABLE, Event.REGISTRY_RECOVERED] * lines
 
@@ -184,17 +191,17 @@ async def test_trouble_within_a_minute_of_the_last_is_told_once_it_lasts(
 async def test_while_nothing_can_be_recorded_nothing_is_claimed_before_the_next_try(
     somebody: Bench,
 ) -> None:
-    said = await somebody.fail("record", BROKEN)
+    said = await somebody.fail("record", *BROKEN)
     for operation in ("record", "tend", "claim"):
         with pytest.raises(RegistryUnavailableError, match=re.escape(said)):
-            await somebody.connection.fetch(operation, "select 1")
-    await somebody.connection.fetch("snapshot", "select 1")
+            await somebody.connection.fetch(operation, *WORKING)
+    await somebody.connection.fetch("snapshot", *WORKING)
 
 
 async def test_a_lease_that_could_not_be_given_back_once_is_no_lasting_trouble(
     somebody: Bench,
 ) -> None:
-    await somebody.fail("give_back", BROKEN)
+    await somebody.fail("give_back", *BROKEN)
     assert not somebody.is_usable()
     await somebody.work("tend")
     assert somebody.is_usable()
@@ -203,7 +210,7 @@ async def test_a_lease_that_could_not_be_given_back_once_is_no_lasting_trouble(
 async def test_a_registry_that_cannot_be_reached_explains_all_that_failed_before(
     somebody: Bench, cluster: PostgreSQLServer, registry_database: str
 ) -> None:
-    await somebody.fail("snapshot", BROKEN)
+    await somebody.fail("snapshot", *BROKEN)
     try:
         cluster.execute(f"alter database {registry_database} allow_connections false")
         await somebody.fail("tend", LOST)
@@ -212,3 +219,90 @@ async def test_a_registry_that_cannot_be_reached_explains_all_that_failed_before
         cluster.execute(f"alter database {registry_database} allow_connections true")
     await somebody.work("tend")
     assert somebody.is_usable()
+
+
+async def test_a_setting_that_stops_a_session_is_over_once_it_is_mended(
+    somebody: Bench, cluster: PostgreSQLServer, registry_database: str
+) -> None:
+    cluster.execute(f"alter database {registry_database} set default_transaction_read_only = on")
+    await somebody.fail("claim", LOST)
+    assert await somebody.fail("claim", WRITING) == "it is read-only"
+    cluster.execute(f"alter database {registry_database} reset default_transaction_read_only")
+    somebody.resume()
+    await somebody.connection.fetch("claim", WRITING)
+    assert somebody.is_usable()
+
+
+async def test_a_registry_is_asked_on_the_same_connection_after_data_that_it_refuses(
+    somebody: Bench,
+) -> None:
+    (before,) = await somebody.connection.fetch("read", "select pg_backend_pid()")
+    with pytest.raises(BadResultsError):
+        await somebody.connection.fetch(
+            "record", "select 'x'::text::int", on_bad_data=BadResultsError
+        )
+    (after,) = await somebody.connection.fetch("read", "select pg_backend_pid()")
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "select 1 / (1 - $1::int)",
+        "select timestamptz '0001-01-02 UTC' - make_interval(years => $1)",
+        "select timestamptz '9999-12-30 UTC' + make_interval(years => $1)",
+    ],
+    ids=["division by zero", "before Christ", "far ahead"],
+)
+async def test_data_that_cannot_be_read_is_a_trouble_of_that_operation_until_it_works(
+    somebody: Bench, statement: str
+) -> None:
+    await somebody.fail("claim", statement, 1)
+    await somebody.work("tend")
+    assert not somebody.is_usable()
+    assert [line.facts["operation"] for line in somebody.log] == ["claim"]
+    assert somebody.meter.failed == ["claim"]
+    somebody.resume()
+    await somebody.connection.fetch("claim", statement, 0)
+    assert somebody.is_usable()
+
+
+async def test_a_statement_that_failed_is_not_cured_by_another_one_of_its_operation(
+    somebody: Bench,
+) -> None:
+    for _ in range(3):
+        await somebody.connection.fetch("snapshot", "select 1")
+        await somebody.fail("snapshot", *BROKEN)
+        assert not somebody.is_usable()
+    await somebody.connection.fetch("snapshot", "select 1")
+    assert somebody.told() == [Event.REGISTRY_UNREACHABLE]
+    await somebody.work("snapshot")
+    assert somebody.told() == [Event.REGISTRY_UNREACHABLE, Event.REGISTRY_RECOVERED]
+
+
+async def test_a_statement_that_nobody_needs_any_more_is_no_lasting_trouble(
+    somebody: Bench,
+) -> None:
+    await somebody.fail("snapshot", *BROKEN)
+    await somebody.connection.fetch("snapshot", "select 1")
+    assert not somebody.is_usable()
+    for trouble in somebody.connection._troubles._of.values():
+        trouble.resume_at -= ABANDONED_SECONDS + MAX_BACK_OFF_SECONDS
+    await somebody.connection.fetch("snapshot", "select 1")
+    assert somebody.is_usable()
+
+
+async def test_a_call_that_a_stall_of_the_loop_takes_beyond_its_bound_is_one_without_answer(
+    worker_url: str,
+) -> None:
+    bench = Bench(worker_url, timeout=0.3)
+    await bench.work("tend")
+    for stall in STALLS:
+        bench.resume()
+        call = asyncio.create_task(bench.connection.fetch("claim", "select 1"))
+        for _ in range(stall):
+            await asyncio.sleep(0)
+        time.sleep(0.35)  # noqa: ASYNC251
+        with suppress(RegistryUnavailableError):
+            await call
+    await bench.connection.close()
