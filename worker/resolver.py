@@ -25,6 +25,8 @@ IPAddress = IPv4Address | IPv6Address
 
 HOSTS_FILE = Path("/etc/hosts")
 LIFETIME_SECONDS = 30.0
+AGAIN_SECONDS = 0.05
+"""After how long a look-up that was cancelled is cancelled again."""
 WONDER_SECONDS = 0.1
 """How long a look-up is waited for before our nameservers are asked whether they answer at all."""
 PROOF_SECONDS = 2.0
@@ -148,7 +150,7 @@ class Resolver:
         except dns.exception.DNSException:
             raise ProbeError(Reason.DNS, "the name cannot be looked up") from None
         finally:
-            looking.cancel()
+            _end(looking)
         if kind == "TXT":
             return [b"".join(record.strings).decode("utf-8", "replace") for record in answer]
         return [record.to_text() for record in answer]
@@ -188,6 +190,13 @@ class Resolver:
             self._hosts = {}
         bare = name.rstrip(".").lower()
         return self._hosts.get(bare, LOOPBACK if bare == "localhost" else ())
+
+
+def _end(looking: asyncio.Future[dns.resolver.Answer]) -> None:
+    """Cancel until it has ended: wait_for of Python 3.11 loses a cancel that meets an answer."""
+    if not looking.done():
+        looking.cancel()
+        asyncio.get_running_loop().call_later(AGAIN_SECONDS, _end, looking)
 
 
 def _note(looking: asyncio.Future[dns.resolver.Answer]) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
 import dns.asyncresolver
+import dns.resolver
 import pytest
 
 from testbed.nameserver import nameserver
@@ -101,3 +104,22 @@ async def test_nameservers_that_answer_nobody_are_our_trouble(
     with pytest.raises(ProbeError) as caught:
         await Resolver(mute).addresses("db.test")
     assert caught.value.reason is Reason.INTERNAL
+
+
+async def test_a_look_up_that_loses_its_cancel_is_cancelled_again() -> None:
+    class Losing(dns.asyncresolver.Resolver):
+        """Loses a cancel, as wait_for of Python 3.11 does when it meets an answer."""
+
+        async def resolve(self, *_: object, **__: object) -> dns.resolver.Answer:
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    before = asyncio.all_tasks()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await Resolver(Losing(configure=False)).records("db.test", "TXT")
+    async with asyncio.timeout(2):
+        while asyncio.all_tasks() - before:
+            await asyncio.sleep(0.01)
