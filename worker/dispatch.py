@@ -194,7 +194,8 @@ class Dispatcher:
         return max(0, max(1, self._slots // 2) - slow)
 
     def _start_remembered(self) -> None:
-        checked = {row.identity.database_id for row in self._running.values()}
+        ended = (row for row, _ in self._ended_checks)
+        checked = {row.identity.database_id for row in (*self._running.values(), *ended)}
         for row in self._outbox.due_rows():
             is_short = len(self._running) >= self._slots or (row.is_slow and not self._slow_room())
             if self._is_draining or is_short or row.identity.database_id in checked:

@@ -11,7 +11,7 @@ import pytest
 from testbed.fakes import FakeChecker, FakeMeter, FakeRegistry, Lines, make_row, renewed
 from worker.announce import Announcer
 from worker.deliver import Sinks
-from worker.dispatch import CUT_OFF_PATIENCE_SECONDS, PATIENCE_SECONDS, Dispatcher
+from worker.dispatch import CUT_OFF_PATIENCE_SECONDS, GATHER_SECONDS, PATIENCE_SECONDS, Dispatcher
 from worker.errors import RegistryUnavailableError
 from worker.fleet import Fleet
 from worker.model import CheckResult, Event, RawRow, Reason
@@ -248,6 +248,23 @@ async def test_a_remembered_row_that_is_still_being_checked_is_not_checked_twice
     bench.outbox.postpone(row)
     await bench.dispatcher.tick()
     await bench.until(lambda: len(bench.checker.checked) == 3)
+
+
+async def test_a_remembered_row_whose_result_is_just_on_its_way_is_not_checked_again(
+    bench: Bench,
+) -> None:
+    row = make_row()
+    bench.registry.due = [row]
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.log.of(Event.CHECK_FINISHED)) == 1)
+    bench.registry.due = [renewed(row)]
+    await bench.dispatcher.tick()
+    await bench.until(lambda: bool(bench.dispatcher._ended_checks))
+    bench.registry.is_away = True
+    bench.outbox.postpone(row)
+    await bench.dispatcher.tick()
+    await asyncio.sleep(2 * GATHER_SECONDS)
+    assert len(bench.checker.checked) == 2
 
 
 async def test_a_drain_records_what_ends_in_time_and_gives_the_rest_back() -> None:
