@@ -67,10 +67,16 @@ class Handshakes:
             expected = (rules.ca or "").count(CERTIFICATE_END) * _CERTIFICATE_SECONDS
             making = self._lane(expected).run(expected, _try_to_build, rules)
             known = self._contexts[rules] = asyncio.ensure_future(making)
+            known.add_done_callback(lambda made: self._forget_failed(rules, made))
             if len(self._contexts) > _MAX_CONTEXTS:
                 self._contexts.popitem(last=False)
         self._contexts.move_to_end(rules)
         return known
+
+    def _forget_failed(self, rules: TlsRules, made: asyncio.Future[ssl.SSLContext | str]) -> None:
+        """Try again next time what failed for no fault of the rules."""
+        if made.cancelled() or made.exception() is not None:
+            self._contexts.pop(rules, None)
 
     def _lane(self, expected: float) -> Lane:
         return self._usual if expected < _DEAR_SECONDS else self._dear
