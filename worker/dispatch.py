@@ -51,6 +51,9 @@ class Dispatcher:
         self._renewed: dict[asyncio.Task[CheckResult], Lease] = {}
         """Leases of rows that were claimed while their check was running."""
         self._is_hungry = False
+        """Whether the last claim filled the slots, so that more may be due."""
+        self._has_slow_hunger = False
+        """The same of the slots that slow rows may have."""
         self._is_cut_off = False
         """Whether the registry cannot be used, or keeps a tick waiting."""
         self._talk: asyncio.Task[None] | None = None
@@ -75,7 +78,7 @@ class Dispatcher:
             try:
                 await self._claim()
             except RegistryUnavailableError:
-                self._is_hungry = False
+                self._is_hungry = self._has_slow_hunger = False
 
     async def drain(self, grace: float) -> None:
         """Stop claiming, let checks end within `grace` seconds, record them, give back the rest."""
@@ -119,7 +122,8 @@ class Dispatcher:
 
     def note_overdue(self, overdue: int) -> None:
         """Say at most once a minute that the slots do not suffice, and how much is missing."""
-        is_short = overdue > 0 and (self._is_hungry or not self._slow_room())
+        is_hungry = self._is_hungry or self._has_slow_hunger
+        is_short = overdue > 0 and (is_hungry or not self._slow_room())
         self._capacity.look(overdue, len(self._running), is_short=is_short)
 
     async def _has_talked(self) -> bool:
@@ -153,9 +157,12 @@ class Dispatcher:
         async with self._claiming:
             free = self._slots - len(self._running)
             while not self._is_draining and free > 0:
-                rows = await self._registry.claim(free, self._slow_room())
+                slow_room = self._slow_room()
+                rows = await self._registry.claim(free, slow_room)
                 await self._registry.give_back(self._take(rows))
                 self._is_hungry = len(rows) >= free
+                if slow_room:
+                    self._has_slow_hunger = sum(row.is_slow for row in rows) >= slow_room
                 free = self._slots - len(self._running)
                 if not self._is_hungry or free * 4 < self._slots:
                     return
@@ -184,10 +191,13 @@ class Dispatcher:
         async with self._claiming:
             return
 
-    def _has_room(self) -> bool:
-        """Tell whether a claim is worth its while: few rows wait ahead, many slots are free."""
+    def _look_for_room(self) -> None:
+        """Ask for a claim when it is worth its while: few rows wait ahead, many slots are free."""
         quarter = self._slots / 4
-        return self._slots - len(self._running) >= quarter >= len(self._waiting)
+        if self._slots - len(self._running) >= quarter >= len(self._waiting) and (
+            self._is_hungry or (self._has_slow_hunger and self._slow_room() * 2 >= quarter)
+        ):
+            self._room.set()
 
     def _slow_room(self) -> int:
         slow = sum(row.is_slow for row in self._running.values())
@@ -218,13 +228,13 @@ class Dispatcher:
         task = asyncio.current_task()
         if task is not None:
             self._waiting.discard(task)
+        self._look_for_room()
         return await check()
 
     def _ended(self, task: asyncio.Task[CheckResult]) -> None:
         row = self._running.pop(task)
         self._waiting.discard(task)
-        if self._is_hungry and self._has_room():
-            self._room.set()
+        self._look_for_room()
         lease = self._renewed.pop(task, row.lease)
         if task.cancelled():
             self._cut[row.identity.database_id] = lease

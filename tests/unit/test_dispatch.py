@@ -74,6 +74,14 @@ async def test_rows_that_are_slow_to_find_get_half_of_the_slots(bench: Bench) ->
     assert reasons.count(Reason.TIMEOUT) == 2
 
 
+async def test_slow_rows_that_are_due_keep_their_half_of_the_slots_busy(bench: Bench) -> None:
+    bench.registry.due = [make_row(reason=Reason.TIMEOUT) for _ in range(20)]
+    refill = asyncio.create_task(bench.dispatcher.refill())
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.checker.checked) == 20)
+    refill.cancel()
+
+
 async def test_more_is_claimed_as_soon_as_a_quarter_of_the_slots_is_free(bench: Bench) -> None:
     bench.registry.due = [make_row() for _ in range(40)]
     refill = asyncio.create_task(bench.dispatcher.refill())
