@@ -16,6 +16,7 @@ import pytest
 
 from testbed.certificates import Certificates
 from testbed.fakes import Lines, make_row
+from testbed.worker import eventually
 from worker.addresses import AddressRules
 from worker.check import Checker
 from worker.errors import ProbeError
@@ -118,6 +119,10 @@ def test_text_between_certificates_is_no_fault(certificates: Certificates) -> No
     assert len(context.get_ca_certs()) == 1
 
 
+async def nothing_is_kept() -> bool:
+    return not any(isinstance(kept, TlsSession) for kept in gc.get_objects())
+
+
 async def test_a_check_that_failed_in_tls_leaves_nothing_in_memory(
     certificates: Certificates,
 ) -> None:
@@ -130,7 +135,7 @@ async def test_a_check_that_failed_in_tls_leaves_nothing_in_memory(
             url = f"rediss://{host.name}:{host.port}"
             row = replace(make_row(), connection_string=url)
             assert {(await checker.check(row)).reason for _ in range(5)} == {Reason.TLS}
-        assert not [kept for kept in gc.get_objects() if isinstance(kept, TlsSession)]
+        await eventually(nothing_is_kept, "the threads, too, let go of every session", within=5)
     finally:
         gc.enable()
 
