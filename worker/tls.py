@@ -106,7 +106,7 @@ class TlsSession:
         except ssl.SSLWantReadError:
             return b""
         except ssl.SSLError as error:
-            self._fault = error
+            self._fault = error.with_traceback(None)  # whose frame holds this
             return b""
         if not piece:
             self._fault = EOFError()
