@@ -12,10 +12,13 @@ import asyncpg
 import pytest
 
 from testbed.certificates import Certificates
+from testbed.fakes import FakeMeter, Lines
 from testbed.mongodb import MongoDBOptions, MongoDBServer
 from testbed.ports import free_port as take_free_port
 from testbed.postgresql import PostgreSQLServer
 from testbed.redis import RedisOptions, RedisServer
+from worker.registry import Pace, Registry
+from worker.registry_connection import RegistryConnection
 
 SCHEMA = Path(__file__).parent.parent / "schema"
 TEMPLATE = "registry_template"
@@ -60,6 +63,18 @@ def registry_url(cluster: PostgreSQLServer, registry_database: str) -> str:
 def worker_url(cluster: PostgreSQLServer, registry_database: str) -> str:
     """The same registry's, as a login role that is only a member of platform_health_worker."""
     return cluster.url(user=WORKER_ROLE, password=WORKER_PASSWORD, database=registry_database)
+
+
+@pytest.fixture
+async def registry(worker_url: str) -> AsyncIterator[Registry]:
+    """The registry as the worker's own code uses it."""
+
+    async def connected() -> None:
+        return
+
+    connection = RegistryConnection(worker_url, 10, Lines(), FakeMeter(), connected)
+    yield Registry(connection, Pace.of(1, 30))
+    await connection.close()
 
 
 @pytest.fixture

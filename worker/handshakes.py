@@ -107,8 +107,13 @@ class Lane:
             with suppress(RuntimeError):  # the loop has ended before
                 loop.call_soon_threadsafe(self._pass_on)
 
-        job.add_done_callback(end)
-        return await asyncio.wrap_future(job)
+        try:
+            return await asyncio.wrap_future(job)
+        finally:
+            if job.done():
+                self._pass_on()
+            else:  # nobody waits any more, but the thread goes on
+                job.add_done_callback(end)
 
     async def _turn(self, expected: float) -> None:
         if self._free:

@@ -128,7 +128,7 @@ def read_state(row: Mapping[str, Any], known: DatabaseState | None) -> DatabaseS
 
 def _is_of(row: Mapping[str, Any], identity: Identity) -> bool:
     return (
-        (row["name"] == identity.name or cut(row["name"], MAX_NAME) == identity.name)
+        cut(row["name"], MAX_NAME) == identity.name
         and row["project_id"] == identity.project_id
         and row["engine"] == identity.engine
     )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import lru_cache
 
 from worker.errors import ProbeError
 from worker.model import Reason
@@ -149,11 +147,6 @@ class TlsSession:
         return record
 
 
-def make_context(rules: TlsRules) -> ssl.SSLContext:
-    """Share one context as `Handshakes` does, for the libraries; raises as `build_context` does."""
-    return _share_context(replace(rules, servername=None))
-
-
 def build_context(rules: TlsRules) -> ssl.SSLContext:
     """Make a context of one's own, in 18 ms with the system's authorities.
 
@@ -184,6 +177,3 @@ def _certificates(authorities: str) -> Sequence[str]:
     *pieces, rest = authorities.split(CERTIFICATE_END)
     certificates = [f"{piece}{CERTIFICATE_END}" for piece in pieces]
     return [*certificates, rest] if "-----BEGIN" in rest or not certificates else certificates
-
-
-_share_context = lru_cache(maxsize=256)(build_context)

@@ -30,7 +30,7 @@ from tests.faults.stage import Stage
 from worker.model import Engine, Reason
 from worker.network import MAX_REPLY
 from worker.plan import TlsRules
-from worker.tls import make_context
+from worker.tls import build_context
 
 every_engine = pytest.mark.parametrize(
     "dialect", [REDIS, POSTGRESQL, MONGODB], ids=lambda dialect: str(dialect.engine)
@@ -78,7 +78,7 @@ def greeting_of(certificate: Certificate) -> bytes:
     """Record what a server says to the first message of a client."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     theirs, ours = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = make_context(TlsRules(verifies_chain=False)).wrap_bio(theirs, ours)
+    client = build_context(TlsRules(verifies_chain=False)).wrap_bio(theirs, ours)
     with pytest.raises(ssl.SSLWantReadError):
         client.do_handshake()
     incoming.write(ours.read())
@@ -176,9 +176,9 @@ async def test_a_chain_of_certificates_that_is_too_long_is_tls(stage: Stage) -> 
 
 
 def test_no_server_makes_us_shake_hands_again() -> None:
-    assert make_context(TlsRules()).options & ssl.OP_NO_RENEGOTIATION
+    assert build_context(TlsRules()).options & ssl.OP_NO_RENEGOTIATION
 
 
 def test_no_server_chooses_the_size_of_our_sums() -> None:
-    ciphers = make_context(TlsRules()).get_ciphers()
+    ciphers = build_context(TlsRules()).get_ciphers()
     assert {"kx-ecdhe"} < {cipher["kea"] for cipher in ciphers} <= {"kx-ecdhe", "kx-any"}

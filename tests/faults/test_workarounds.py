@@ -17,7 +17,7 @@ from worker import dialing, errors
 from worker.probes.drivers import postgresql as asyncpg_probe
 from worker.probes.drivers import redis as redis_py_probe
 from worker.resolver import Resolver
-from worker.tls import make_context
+from worker.tls import build_context
 
 Break = Callable[[pytest.MonkeyPatch], None]
 as_root = pytest.mark.skipif(
@@ -30,7 +30,7 @@ def let_redis_py_retry(patch: pytest.MonkeyPatch) -> None:
 
 
 def let_asyncpg_name_the_host(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(asyncpg_probe, "_context", make_context)
+    patch.setattr(asyncpg_probe, "_context", build_context)
 
 
 def believe_in_every_name(patch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,10 +11,9 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from testbed.fakes import FakeMeter, Lines, make_result
+from testbed.fakes import make_result
 from worker import outbox
-from worker.registry import Pace, Registry
-from worker.registry_connection import RegistryConnection
+from worker.registry import Registry
 
 MINUTE = timedelta(seconds=60)
 Add = Callable[..., Awaitable[UUID]]
@@ -295,18 +294,6 @@ async def test_the_snapshot_shows_the_active_fleet_and_the_counts_go_through_all
     overdue = "select platform.count_overdue_databases($1)"
     assert await worker.fetchval(overdue, timedelta(seconds=90)) == 1
     assert await worker.fetchval(overdue, timedelta(seconds=110)) == 0
-
-
-@pytest.fixture
-async def registry(worker_url: str) -> AsyncIterator[Registry]:
-    """The registry as the worker's own code uses it."""
-
-    async def connected() -> None:
-        return
-
-    connection = RegistryConnection(worker_url, 10, Lines(), FakeMeter(), connected)
-    yield Registry(connection, Pace.of(1, 30))
-    await connection.close()
 
 
 @pytest.mark.parametrize(

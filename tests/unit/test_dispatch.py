@@ -33,6 +33,14 @@ class Bench:
         sinks = Sinks(meter, self.log, fleet)
         self.dispatcher = Dispatcher(self.registry, self.checker, self.outbox, sinks, slots)
 
+    async def remember(self) -> RawRow:
+        """Check a row once."""
+        row = make_row()
+        self.registry.due = [row]
+        await self.dispatcher.tick()
+        await self.until(lambda: len(self.log.of(Event.CHECK_FINISHED)) == 1)
+        return row
+
     async def until(self, condition: Callable[[], bool]) -> None:
         for _ in range(500):
             if condition():
@@ -138,10 +146,7 @@ async def test_a_result_that_breaks_a_sink_takes_no_other_along_and_is_recorded(
 async def test_in_an_outage_exactly_what_is_remembered_is_checked_and_on_time(
     bench: Bench,
 ) -> None:
-    row = make_row()
-    bench.registry.due = [row]
-    await bench.dispatcher.tick()
-    await bench.until(lambda: len(bench.log.of(Event.CHECK_FINISHED)) == 1)
+    row = await bench.remember()
     bench.registry.is_away = True
     bench.registry.due = [make_row()]
     bench.outbox.postpone(row)
@@ -164,10 +169,7 @@ class Unclaimable(FakeRegistry):
 async def test_while_only_the_claim_fails_what_is_remembered_is_checked_and_recorded() -> None:
     registry = Unclaimable()
     bench = Bench(registry=registry)
-    row = make_row()
-    registry.due = [row]
-    await bench.dispatcher.tick()
-    await bench.until(lambda: len(bench.log.of(Event.CHECK_FINISHED)) == 1)
+    row = await bench.remember()
     await bench.outbox.flush()
     registry.is_unclaimable = True
     bench.outbox.postpone(row)
@@ -184,10 +186,7 @@ async def test_while_only_the_claim_fails_what_is_remembered_is_checked_and_reco
 async def test_a_claim_that_works_forgets_what_is_due_for_any_replica_may_have_it() -> None:
     registry = Unclaimable()
     bench = Bench(registry=registry)
-    row = make_row()
-    registry.due = [row]
-    await bench.dispatcher.tick()
-    await bench.until(lambda: len(bench.log.of(Event.CHECK_FINISHED)) == 1)
+    row = await bench.remember()
     await bench.outbox.flush()
     bench.outbox.postpone(row)
     await bench.dispatcher.tick()
@@ -199,10 +198,7 @@ async def test_a_claim_that_works_forgets_what_is_due_for_any_replica_may_have_i
 async def test_a_registry_that_falls_silent_keeps_no_tick_and_no_remembered_row_waiting(
     bench: Bench,
 ) -> None:
-    row = make_row()
-    bench.registry.due = [row]
-    await bench.dispatcher.tick()
-    await bench.until(lambda: len(bench.log.of(Event.CHECK_FINISHED)) == 1)
+    row = await bench.remember()
     bench.registry.silence = asyncio.Event()
     began = time.monotonic()
     await bench.dispatcher.tick()
@@ -237,10 +233,7 @@ async def test_a_row_that_is_claimed_again_while_it_is_checked_is_not_checked_tw
 async def test_a_remembered_row_that_is_still_being_checked_is_not_checked_twice_at_once(
     bench: Bench,
 ) -> None:
-    row = make_row()
-    bench.registry.due = [row]
-    await bench.dispatcher.tick()
-    await bench.until(lambda: len(bench.log.of(Event.CHECK_FINISHED)) == 1)
+    row = await bench.remember()
     bench.checker.gate.clear()
     bench.registry.due = [renewed(row)]
     await bench.dispatcher.tick()
@@ -261,10 +254,7 @@ async def test_a_remembered_row_that_is_still_being_checked_is_not_checked_twice
 async def test_a_remembered_row_whose_result_is_just_on_its_way_is_not_checked_again(
     bench: Bench,
 ) -> None:
-    row = make_row()
-    bench.registry.due = [row]
-    await bench.dispatcher.tick()
-    await bench.until(lambda: len(bench.log.of(Event.CHECK_FINISHED)) == 1)
+    row = await bench.remember()
     bench.registry.due = [renewed(row)]
     await bench.dispatcher.tick()
     await bench.until(lambda: bool(bench.dispatcher._ended_checks))

@@ -19,7 +19,7 @@ from worker.probes import table
 from worker.saslprep import prepare
 from worker.scrubbing import MASK, scrub, secrets_of
 from worker.target import Reject, Target, make_target
-from worker.tls import make_context
+from worker.tls import build_context
 
 PROBES = table("wire", "pymongo", Network(AddressRules.allow_everything()))
 
@@ -90,12 +90,12 @@ def test_what_a_stranger_overdoes_is_misconfigured(url: str, config: object, eng
 
 def test_an_authority_that_is_no_ascii_is_misconfigured() -> None:
     with pytest.raises(ProbeError) as caught:
-        make_context(TlsRules(ca="\N{SNOWMAN}"))
+        build_context(TlsRules(ca="\N{SNOWMAN}"))
     assert caught.value.reason is Reason.MISCONFIGURED
 
 
 def test_no_server_chooses_the_size_of_the_group() -> None:
-    names = {cipher["name"] for cipher in make_context(TlsRules()).get_ciphers()}
+    names = {cipher["name"] for cipher in build_context(TlsRules()).get_ciphers()}
     assert names
     assert not any(name.startswith("DHE-") for name in names)
 

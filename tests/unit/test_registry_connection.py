@@ -302,7 +302,7 @@ async def test_a_call_that_a_stall_of_the_loop_takes_beyond_its_bound_is_one_wit
         call = asyncio.create_task(bench.connection.fetch("claim", "select 1"))
         for _ in range(stall):
             await asyncio.sleep(0)
-        time.sleep(0.35)  # noqa: ASYNC251
+        time.sleep(0.35)  # noqa: ASYNC251 -- it is the stall
         with suppress(RegistryUnavailableError):
             await call
     await bench.connection.close()

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from testbed.fakes import FakeMeter, Lines
+from testbed.fakes import Lines
 from testbed.worker import register
 from worker.announce import Announcer
 from worker.model import Event, Reason, Status
-from worker.registry import Pace, Registry
-from worker.registry_connection import RegistryConnection
+from worker.registry import Registry
 
 NEWER = "asleep"
-
-
-@pytest.fixture
-async def registry(worker_url: str) -> AsyncIterator[Registry]:
-    async def connected() -> None:
-        return
-
-    connection = RegistryConnection(worker_url, 10, Lines(), FakeMeter(), connected)
-    yield Registry(connection, Pace.of(1, 30))
-    await connection.close()
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ from worker.network import Network
 from worker.plan import Host, TlsRules
 from worker.probes.redis import RedisProbe
 from worker.stopwatch import Stopwatch
-from worker.tls import TlsSession, build_context, make_context
+from worker.tls import TlsSession, build_context
 
 ALLOWANCE_SECONDS = 0.05
 """Of the main thread's own CPU time, in which nobody else is served."""
@@ -140,8 +140,13 @@ async def test_a_check_that_failed_in_tls_leaves_nothing_in_memory(
         gc.enable()
 
 
-def test_one_context_serves_all_names_with_the_same_authorities() -> None:
+async def test_one_context_serves_all_names_with_the_same_authorities() -> None:
+    handshakes, host = Handshakes(), Host("127.0.0.1", 1)
+
+    async def context_of(rules: TlsRules) -> ssl.SSLContext:
+        return (await handshakes.begin(rules, host))._object.context
+
     names = [TlsRules(servername=f"db{number}.test") for number in range(3)]
-    assert len({make_context(rules) for rules in (*names, TlsRules())}) == 1
-    assert make_context(TlsRules()) is not make_context(ANY)
-    assert make_context(ANY).verify_mode is ssl.CERT_NONE
+    assert len({await context_of(rules) for rules in (*names, TlsRules())}) == 1
+    assert await context_of(TlsRules()) is not await context_of(ANY)
+    assert (await context_of(ANY)).verify_mode is ssl.CERT_NONE

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from redis.asyncio.connection import Connection
@@ -16,9 +19,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from worker.connection import ConnectionString
 from worker.errors import NETWORK_RULES, ProbeError, Reading, Rule, reading, translate
 from worker.model import Answer, Reason
-from worker.plan import Config
+from worker.plan import Config, TlsRules
 from worker.probes.redis import RedisPlan, make_plan, read_error
-from worker.tls import make_context
+from worker.tls import build_context
 
 _STRANGER = "the answer is not Redis'"
 
@@ -49,6 +52,11 @@ _RULES: tuple[Rule, ...] = (
 )
 
 
+@lru_cache(maxsize=256)
+def _context(rules: TlsRules) -> ssl.SSLContext:
+    return build_context(rules)
+
+
 class _Connection(Connection):
     """A connection with TLS by our rules, which can be dropped at once."""
 
@@ -77,7 +85,7 @@ class _Connection(Connection):
     def _connection_arguments(self) -> Mapping[str, Any]:
         arguments: dict[str, Any] = {"host": self.host, "port": self.port}
         if self._rules is not None:
-            arguments["ssl"] = make_context(self._rules)
+            arguments["ssl"] = _context(replace(self._rules, servername=None))
             arguments["server_hostname"] = self._rules.servername or self.host
         return arguments
 
