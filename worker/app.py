@@ -17,9 +17,9 @@ from worker.errors import RegistryUnavailableError, WorkerError
 from worker.exposition import Bounds, Exposition, Vitals
 from worker.model import Event
 from worker.registry import TICK_JITTER
-from worker.scrubbing import secrets_of
 from worker.settings import Settings
 from worker.signals import Signals
+from worker.spellings import secrets_of
 from worker.watchdog import Pulse
 
 REFRESH_SECONDS = 15.0

@@ -14,7 +14,9 @@ from worker.errors import ADVICE, ProbeError, forget_frames, translate
 from worker.model import Answer, CheckResult, Event, Identity, Phase, RawRow, Reason
 from worker.plan import Plan
 from worker.ports import Log
-from worker.scrubbing import clean, scrub_quotes, secrets_of
+from worker.quoting import clean
+from worker.scrubbing import scrub_quotes
+from worker.spellings import secrets_of
 from worker.target import Probes, Reject, Target, make_target
 
 Check = Callable[[], Coroutine[Any, Any, CheckResult]]

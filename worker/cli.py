@@ -24,7 +24,7 @@ from worker.errors import WorkerError
 from worker.model import CheckResult, Engine, Identity, Lease, RawRow, Reason, Status
 from worker.network import AddressRules, Network
 from worker.once import check_once
-from worker.scrubbing import secrets_of
+from worker.spellings import secrets_of
 
 PROGRAM = "health-worker"
 EXIT_UNHEALTHY = 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterable
 
-from worker.scrubbing import cut, scrub
+from worker.quoting import cut
+from worker.scrubbing import scrub
 
 MAX_MESSAGE = 2_000
 """Characters of one exception's message."""

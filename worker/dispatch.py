@@ -16,6 +16,7 @@ from worker.errors import RegistryUnavailableError
 from worker.model import CheckResult, Lease, RawRow
 from worker.outbox import Outbox
 from worker.ports import Registry
+from worker.slots import Slots
 
 PATIENCE_SECONDS = 5.0
 """How long a tick waits for the registry before it starts what is remembered."""
@@ -32,7 +33,7 @@ GOODBYE_SECONDS = 2.0
 
 
 class Dispatcher:
-    """Owns the slots: what is claimed, waits for its due time, or is being checked."""
+    """Owns what is claimed, waits for its due time, or is being checked."""
 
     def __init__(
         self, registry: Registry, checker: Checker, outbox: Outbox, sinks: Sinks, slots: int
@@ -41,25 +42,18 @@ class Dispatcher:
         self._checker = checker
         self._outbox = outbox
         self._sinks = sinks
-        self._slots = slots
-        self._running: dict[asyncio.Task[CheckResult], RawRow] = {}
-        self._waiting: set[asyncio.Task[CheckResult]] = set()
+        self._slots = Slots(slots)
         self._cut: dict[UUID, Lease] = {}
         self._claiming = asyncio.Lock()
         self._ended_checks: list[tuple[RawRow, CheckResult]] = []
         """Those whose results nobody has been given yet."""
         self._renewed: dict[asyncio.Task[CheckResult], Lease] = {}
         """Leases of rows that were claimed while their check was running."""
-        self._is_hungry = False
-        """Whether the last claim filled the slots, so that more may be due."""
-        self._has_slow_hunger = False
-        """The same of the slots that slow rows may have."""
         self._is_cut_off = False
         """Whether the registry cannot be used, or keeps a tick waiting."""
         self._talk: asyncio.Task[None] | None = None
         """The conversation with the registry, which may outlast a tick."""
         self._is_draining = False
-        self._room = asyncio.Event()
         self._capacity = Capacity(slots, sinks.log)
 
     async def tick(self) -> None:
@@ -73,26 +67,25 @@ class Dispatcher:
     async def refill(self) -> None:
         """Claim again as soon as a quarter of the slots is free, few rows wait, and more is due."""
         while True:
-            await self._room.wait()
-            self._room.clear()
+            await self._slots.room()
             try:
                 await self._claim()
             except RegistryUnavailableError:
-                self._is_hungry = self._has_slow_hunger = False
+                self._slots.forget_claims()
 
     async def drain(self, grace: float) -> None:
         """Stop claiming, let checks end within `grace` seconds, record them, give back the rest."""
         self._is_draining = True
         end = time.monotonic() + grace
-        for task in tuple(self._waiting):
+        for task in tuple(self._slots.waiting):
             task.cancel()
         claim = asyncio.create_task(self._await_claim())
-        await asyncio.wait({claim, *self._running}, timeout=max(0.0, grace - GOODBYE_SECONDS))
+        await asyncio.wait({claim, *self._slots.rows}, timeout=max(0.0, grace - GOODBYE_SECONDS))
         claim.cancel()
-        for task in tuple(self._running):
+        for task in tuple(self._slots.rows):
             task.cancel()
-        if self._running:
-            await asyncio.wait(self._running, timeout=CUT_SECONDS)
+        if self._slots.rows:
+            await asyncio.wait(self._slots.rows, timeout=CUT_SECONDS)
         self._hand_over()
         await asyncio.sleep(0)
         try:
@@ -122,9 +115,8 @@ class Dispatcher:
 
     def note_overdue(self, overdue: int) -> None:
         """Say at most once a minute that the slots do not suffice, and how much is missing."""
-        is_hungry = self._is_hungry or self._has_slow_hunger
-        is_short = overdue > 0 and (is_hungry or not self._slow_room())
-        self._capacity.look(overdue, len(self._running), is_short=is_short)
+        is_short = overdue > 0 and self._slots.are_short
+        self._capacity.look(overdue, len(self._slots.rows), is_short=is_short)
 
     async def _has_talked(self) -> bool:
         """Go on with the conversation for a while; tell whether it came to a good end."""
@@ -155,16 +147,12 @@ class Dispatcher:
 
     async def _claim(self) -> None:
         async with self._claiming:
-            free = self._slots - len(self._running)
-            while not self._is_draining and free > 0:
-                slow_room = self._slow_room()
+            while not self._is_draining and self._slots.free > 0:
+                free, slow_room = self._slots.free, self._slots.slow_room
                 rows = await self._registry.claim(free, slow_room)
                 await self._registry.give_back(self._take(rows))
-                self._is_hungry = len(rows) >= free
-                if slow_room:
-                    self._has_slow_hunger = sum(row.is_slow for row in rows) >= slow_room
-                free = self._slots - len(self._running)
-                if not self._is_hungry or free * 4 < self._slots:
+                self._slots.note_claim(rows, free, slow_room)
+                if not self._slots.are_worth_a_claim:
                     return
 
     def _take(self, rows: Iterable[RawRow]) -> dict[UUID, Lease]:
@@ -173,14 +161,14 @@ class Dispatcher:
         A row that is being checked only gets its new lease.
         """
         surplus: dict[UUID, Lease] = {}
-        running = {row.identity.database_id: task for task, row in self._running.items()}
+        running = self._slots.by_id()
         for row in rows:
             task = running.get(row.identity.database_id)
             if self._is_draining:
                 self._cut[row.identity.database_id] = row.lease
-            elif task and self._running[task].lease.revision == row.lease.revision:
+            elif task and self._slots.rows[task].lease.revision == row.lease.revision:
                 self._renewed[task] = row.lease
-            elif len(self._running) >= self._slots:  # what is remembered started meanwhile
+            elif not self._slots.free:  # what is remembered started meanwhile
                 surplus[row.identity.database_id] = row.lease
             else:
                 self._start(row)
@@ -191,35 +179,22 @@ class Dispatcher:
         async with self._claiming:
             return
 
-    def _look_for_room(self) -> None:
-        """Ask for a claim when it is worth its while: few rows wait ahead, many slots are free."""
-        quarter = self._slots / 4
-        if self._slots - len(self._running) >= quarter >= len(self._waiting) and (
-            self._is_hungry or (self._has_slow_hunger and self._slow_room() * 2 >= quarter)
-        ):
-            self._room.set()
-
-    def _slow_room(self) -> int:
-        slow = sum(row.is_slow for row in self._running.values())
-        return max(0, max(1, self._slots // 2) - slow)
-
     def _start_remembered(self) -> None:
-        ended = (row for row, _ in self._ended_checks)
-        checked = {row.identity.database_id for row in (*self._running.values(), *ended)}
+        checked = {row.identity.database_id for row, _ in self._ended_checks}
+        checked |= self._slots.by_id().keys()
         for row in self._outbox.due_rows():
-            is_short = len(self._running) >= self._slots or (row.is_slow and not self._slow_room())
-            if self._is_draining or is_short or row.identity.database_id in checked:
-                self._outbox.postpone(row)
-            else:
+            is_idle = row.identity.database_id not in checked
+            if is_idle and self._slots.fits(row) and not self._is_draining:
                 self._start(row)
+            else:
+                self._outbox.postpone(row)
 
     def _start(self, row: RawRow) -> None:
         # Prepared here, for rows come in numbers: see docs/adr/0013.
         task = asyncio.create_task(self._carry(row, self._checker.prepare(row)))
-        self._running[task] = row
-        self._waiting.add(task)
+        self._slots.take(task, row)
         task.add_done_callback(self._ended)
-        self._sinks.meter.in_flight(len(self._running))
+        self._sinks.meter.in_flight(len(self._slots.rows))
 
     async def _carry(self, row: RawRow, check: Check) -> CheckResult:
         due_in = row.lease.slot.timestamp() - row.lease.registry_time(time.monotonic())
@@ -227,14 +202,11 @@ class Dispatcher:
             await asyncio.sleep(due_in)
         task = asyncio.current_task()
         if task is not None:
-            self._waiting.discard(task)
-        self._look_for_room()
+            self._slots.start(task)
         return await check()
 
     def _ended(self, task: asyncio.Task[CheckResult]) -> None:
-        row = self._running.pop(task)
-        self._waiting.discard(task)
-        self._look_for_room()
+        row = self._slots.leave(task)
         lease = self._renewed.pop(task, row.lease)
         if task.cancelled():
             self._cut[row.identity.database_id] = lease
@@ -252,7 +224,7 @@ class Dispatcher:
         for row, result in self._ended_checks:
             loop.call_soon(self._give, row, result)  # one that breaks a sink harms no other
         self._ended_checks.clear()
-        self._sinks.meter.in_flight(len(self._running))
+        self._sinks.meter.in_flight(len(self._slots.rows))
 
     def _give(self, row: RawRow, result: CheckResult) -> None:
         self._outbox.put(row, result)

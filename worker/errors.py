@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from worker.model import Reason
-from worker.scrubbing import quoted
+from worker.quoting import quoted
 
 
 class ProbeError(Exception):

@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 
 from worker.errors import ProbeError
 from worker.model import Reason
-from worker.scrubbing import secret_forms
+from worker.spellings import secret_forms
 
 MAX_MILLISECONDS = 300_000
 MAX_CA_CHARACTERS = 65_536

@@ -20,6 +20,7 @@ from worker.errors import (
 from worker.model import Event
 from worker.ports import Log, Meter
 from worker.registry_faults import BAD_DATA, TROUBLE, concerns_all, read_fault
+from worker.registry_session import ask, terminate
 from worker.registry_troubles import READS, Call, Troubles
 
 SCHEMA_VERSION = 7
@@ -33,9 +34,6 @@ TRIES = 3
 """Of a statement that loses against another one, as happens in a registry set to `serializable`."""
 CLOCK_GRAIN_SECONDS = 0.01
 """A loop's timers may fire that much early."""
-
-_OF_A_CUT = (asyncpg.InterfaceError, AttributeError)
-"""What asyncpg raises of a connection that is terminated between two steps of one call."""
 
 
 class _UnreachedError(Exception):
@@ -142,11 +140,11 @@ class RegistryConnection:
         except TROUBLE as error:
             raise _UnreachedError from error
         if pool is not self._pool:  # replaced while this connection was being made
-            _terminate(connection)
+            terminate(connection)
             raise ConnectionAbortedError
-        alarm = loop.call_at(end, _terminate, connection)
+        alarm = loop.call_at(end, terminate, connection)
         try:
-            return await _ask(connection, statement, arguments)
+            return await ask(connection, statement, arguments)
         except asyncpg.ConnectionDoesNotExistError as error:
             if end - loop.time() > CLOCK_GRAIN_SECONDS:
                 raise
@@ -231,35 +229,3 @@ class RegistryConnection:
             f"the registry can be used again after {seconds} s",
             seconds=seconds,
         )
-
-
-async def _ask(connection: Any, statement: str, arguments: Sequence[object]) -> Sequence[Any]:
-    """Run a statement; one that fails for more than its data takes its session along.
-
-    A session's settings are those of its beginning, whatever its registry's owner mends since.
-    """
-    try:
-        rows: Sequence[Any] = await connection.fetch(statement, *arguments)
-    except (asyncpg.TransactionRollbackError, *BAD_DATA):
-        raise
-    except BaseException as error:
-        is_cut = isinstance(error, _OF_A_CUT) and _is_closed(connection)
-        _terminate(connection)
-        if is_cut:
-            raise asyncpg.ConnectionDoesNotExistError("the connection was terminated") from error
-        raise
-    return rows
-
-
-def _is_closed(connection: Any) -> bool:
-    """Tell whether a connection has ended, be it that the pool has taken it back already."""
-    try:
-        return bool(connection.is_closed())
-    except asyncpg.InterfaceError:
-        return True
-
-
-def _terminate(connection: Any) -> None:
-    """End a connection at once; the pool may have done so just before."""
-    with suppress(asyncpg.InterfaceError):
-        connection.terminate()

@@ -14,7 +14,8 @@ from worker.errors import (
     WorkerError,
     translate,
 )
-from worker.scrubbing import scrub, secrets_of
+from worker.scrubbing import scrub
+from worker.spellings import secrets_of
 
 _REFUSALS = (
     asyncpg.InvalidAuthorizationSpecificationError,

@@ -18,7 +18,7 @@ from worker.model import (
     Status,
 )
 from worker.ports import Recorded
-from worker.scrubbing import cut
+from worker.quoting import cut
 
 MAX_NAME = 200
 """Characters of a database's name that logs and metrics show."""

@@ -18,7 +18,8 @@ from worker.errors import (
     WorkerError,
     translate,
 )
-from worker.scrubbing import scrub, secrets_of
+from worker.scrubbing import scrub
+from worker.spellings import secrets_of
 
 APPLIED = (
     "000_platform_prerequisites.sql",

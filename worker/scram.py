@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from worker.errors import ProbeError
 from worker.model import Reason
+from worker.quoting import quoted
 from worker.saslprep import prepare
-from worker.scrubbing import quoted
 
 MAX_ITERATIONS = 200_000
 MIN_ITERATIONS = 4_096

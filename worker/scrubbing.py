@@ -1,38 +1,23 @@
-"""Quotes what others say, and leaves no secret in it; standard library only."""
+"""Leaves no secret in what others say; standard library only."""
 
 from __future__ import annotations
 
-import base64
-import json
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
-from urllib.parse import unquote
 
-MAX_ERROR_CHARACTERS = 300
+from worker.quoting import CUT
+from worker.spellings import MIN_COMMON_CHARACTERS, MIN_SCRUBBED_CHARACTERS, octets_of
+
 MASK = "***"
-MIN_SCRUBBED_CHARACTERS = 4
-MIN_COMMON_CHARACTERS = 6
-"""From how many on a run of a secret's characters is a part of it and no chance."""
-
-MAX_SEARCHED = 2_048
-"""Characters of a connection string whose parts are searched for one by one."""
-MAX_SPELLED = 4_096
-"""Octets of a secret that are written in every form; beside a longer one nothing is shown."""
 MAX_COMPARED = 4_000_000
 """Characters looked through for one quotation, some three milliseconds; then nothing is shown."""
-EVERYTHING = ("",)
-"""In place of forms: so short that `scrub` masks all."""
-
 _WORD = re.compile(r"\S+")
 _OPTION_VALUE = re.compile(r"(?<=[?&])([A-Za-z][A-Za-z0-9_.-]*=)[^\s&\"']+")
-_SEPARATORS = re.compile(r"[\s/?#@:&=,;]+")
 _MARKED = re.compile(b"\1+")
 _QUOTE = re.compile(r'"([^"]*)"')
-_CUT = "\u2026"
 _ESCAPE = re.compile(
-    rf"%([0-9a-f]{{2}})|\\x([0-9a-f]{{2}})|\\u([0-9a-f]{{4}})|(?:%|\\[xu]?)[0-9a-f]{{0,3}}(?={_CUT}\Z)"
+    rf"%([0-9a-f]{{2}})|\\x([0-9a-f]{{2}})|\\u([0-9a-f]{{4}})|(?:%|\\[xu]?)[0-9a-f]{{0,3}}(?={CUT}\Z)"
 )
 _HEX = (re.compile("([0-9a-f]{2})"), re.compile("(?<=[0-9a-f])([0-9a-f]{2})"))
 """Octets in hex that begin where their digits do, and one digit later."""
@@ -40,12 +25,6 @@ _MUCH_HEX = re.compile("[0-9a-f]{8}")
 _TAIL = 4
 """Characters of a run that are looked for first: rarely there by chance, and three runs end so."""
 
-_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
-_SAFE = ("/", "!'()*")
-"""What encoders leave as it is beside these: Python's by default, JavaScript's."""
-_CODES = tuple(
-    tuple(chr(c) if c in _UNRESERVED else f"%{c:02{x}}" for c in range(256)) for x in "Xx"
-)
 _FOLD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ-_", b"abcdefghijklmnopqrstuvwxyz+/")
 
 
@@ -65,56 +44,6 @@ class _Wanted(NamedTuple):
     """All of them in a row, those in ASCII and the others, which are slower to search."""
     size: int
     """Characters of both texts."""
-
-
-def clean(text: str) -> str:
-    """Make a stranger's text one line of printable characters, short enough for a column."""
-    return _printable(text[:MAX_ERROR_CHARACTERS])
-
-
-def quoted(words: str, limit: int) -> str:
-    """Quote a stranger's words within a text of ours, so that `scrub_quotes` can tell them apart.
-
-    What is longer than `limit` characters is cut, and shows it.
-    """
-    return f'"{_told(cut(words, limit))}"'
-
-
-def cut(words: str, limit: int) -> str:
-    """Take so many characters, and show where there were more."""
-    return words[:limit] + _CUT if len(words) > limit else words
-
-
-def secret_forms(secret: str) -> tuple[str, ...]:
-    """List the spellings in which a secret could appear in a text, a log line or a repr.
-
-    Spellings that differ only in case or in base64's alphabet are the same to `scrub`, which also
-    reads what is escaped byte by byte.
-    """
-    if len(secret) > MAX_SPELLED or len(_octets(secret)) > MAX_SPELLED:
-        return EVERYTHING
-    plain = {secret, unquote(secret)}
-    coded = {form for s in plain for form in _percent_coded(_octets(s))}
-    octets = [_octets(s) for s in plain | coded]
-    in_base64 = {form for s in octets for form in _base64_coded(s)}
-    escaped = {repr(s)[1:-1] for s in plain} | {json.dumps(s)[1:-1] for s in plain}
-    escaped |= {repr(s)[2:-1] for s in octets} | {_told(s) for s in plain}
-    variants = {form for s in plain for form in _variants(s)}
-    return tuple((plain | coded | in_base64 | escaped | variants) - {""})
-
-
-def secrets_of(text: str) -> tuple[str, ...]:
-    """List what may not appear of a connection string that need not even be one."""
-    if not text:
-        return ()
-    if len(text) > MAX_SEARCHED:
-        return EVERYTHING
-    authority, _, query = text.partition("?")
-    user_info = (authority if "@" in authority else text).partition("://")[2].rpartition("@")[0]
-    parts = {user_info, user_info.partition(":")[2]}
-    parts |= {option.partition("=")[2] for option in query.split("&")}
-    parts |= {part for part in _SEPARATORS.split(text) if len(part) >= MIN_SCRUBBED_CHARACTERS}
-    return (text, *(form for part in parts for form in secret_forms(part)))
 
 
 def scrub(words: str, secrets: Iterable[str] = ()) -> str:
@@ -155,58 +84,9 @@ def _scrub(words: str, wanted: _Wanted) -> str:
     return _OPTION_VALUE.sub(rf"\1{MASK}", words)
 
 
-def _octets(text: str) -> bytes:
-    return text.encode(errors="surrogatepass")
-
-
-def _percent_coded(octets: bytes) -> set[str]:
-    """Write octets as each encoder would, with capital digits and with small ones."""
-    forms = set()
-    for codes in _CODES:
-        careful = "".join([codes[c] for c in octets])
-        forms |= {careful, careful.replace(codes[ord(" ")], "+")}
-        for safe in _SAFE:
-            form = careful
-            for c in safe:
-                form = form.replace(codes[ord(c)], c)
-            forms.add(form)
-    return forms
-
-
-def _base64_coded(octets: bytes) -> set[str]:
-    """Write octets as they look within the base64 of a longer text, wherever they begin in it."""
-    forms = {base64.b64encode(octets).decode().rstrip("=")}
-    for offset in range(3):
-        coded = base64.b64encode(bytes(offset) + octets).decode().rstrip("=")
-        form = coded[-(-offset * 8 // 6) :]
-        core = form[: len(form) - ((offset + len(octets)) * 8 % 6 > 0)]
-        shortest = form if len(core) >= MIN_COMMON_CHARACTERS else core
-        forms |= {each for each in (form, shortest) if len(each) >= MIN_SCRUBBED_CHARACTERS}
-    return forms
-
-
-def _variants(text: str) -> set[str]:
-    """Write what is not ASCII composed and decomposed, in either case, and octet by octet."""
-    if text.isascii():
-        return set()
-    octets = _octets(text).decode("latin-1")
-    forms = {unicodedata.normalize(form, text) for form in ("NFC", "NFD")}
-    forms |= {text.upper(), text.lower(), octets, _told(octets)}
-    return {form for form in forms if len(form) >= MIN_SCRUBBED_CHARACTERS}
-
-
 def _folded(text: str) -> str:
     """Make equal what differs in case or base64's alphabet; ASCII alone, so no length changes."""
-    return _octets(text).translate(_FOLD).decode(errors="surrogatepass")
-
-
-def _printable(text: str) -> str:
-    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
-
-
-def _told(words: str) -> str:
-    """Write words as `quoted` does: its own mark must not occur in them."""
-    return _printable(words).replace('"', "'")
+    return octets_of(text).translate(_FOLD).decode(errors="surrogatepass")
 
 
 def _without_user_info(word: str) -> str:
@@ -276,7 +156,7 @@ def _find_runs(words: str, wanted: _Wanted, found: bytearray, left: int) -> int:
 
 def _find_rest(words: str, wanted: _Wanted, found: bytearray) -> None:
     """Mark the secrets that are too short for a run, and beginnings that were cut off."""
-    stem = words.removesuffix(_CUT)
+    stem = words.removesuffix(CUT)
     for form in wanted.forms:
         if len(form) < MIN_COMMON_CHARACTERS:
             _find_whole(words, form, found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from worker.crash import MAX_LINKS, MAX_MESSAGE, tell
-from worker.scrubbing import secret_forms
+from worker.spellings import secret_forms
 
 SECRET = "hunter2-of-ours"
 

@@ -344,7 +344,7 @@ async def test_a_claim_that_comes_back_late_never_takes_more_slots_than_there_ar
     silence.set()
     await bench.dispatcher.tick()
     await bench.dispatcher.tick()
-    assert len(bench.dispatcher._running) == 2
+    assert len(bench.dispatcher._slots.rows) == 2
     assert {row.identity for row in bench.checker.checked} == {row.identity for row in known}
 
 

@@ -17,7 +17,8 @@ from worker.network import Network
 from worker.plan import TlsRules
 from worker.probes import table
 from worker.saslprep import prepare
-from worker.scrubbing import MASK, scrub, secrets_of
+from worker.scrubbing import MASK, scrub
+from worker.spellings import secrets_of
 from worker.target import Reject, Target, make_target
 from worker.tls import build_context
 

@@ -14,18 +14,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from worker.scrubbing import (
-    MASK,
-    MAX_ERROR_CHARACTERS,
-    MAX_SPELLED,
-    MIN_COMMON_CHARACTERS,
-    clean,
-    quoted,
-    scrub,
-    scrub_quotes,
-    secret_forms,
-    secrets_of,
-)
+from worker.quoting import MAX_ERROR_CHARACTERS, clean, quoted
+from worker.scrubbing import MASK, scrub, scrub_quotes
+from worker.spellings import MAX_SPELLED, MIN_COMMON_CHARACTERS, secret_forms, secrets_of
 
 promise = settings(derandomize=True, max_examples=150, deadline=None)
 

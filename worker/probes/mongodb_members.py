@@ -16,7 +16,7 @@ from worker.errors import MAX_HOST, ProbeError
 from worker.model import Answer, Reason
 from worker.plan import Host
 from worker.probes.mongodb_plan import MongoDBPlan, unusable
-from worker.scrubbing import quoted
+from worker.quoting import quoted
 from worker.stopwatch import Stopwatch
 
 MAX_HOSTS = 10

@@ -18,7 +18,7 @@ from bson.errors import BSONError
 from worker import __version__
 from worker.errors import ProbeError, Reading
 from worker.model import Reason
-from worker.scrubbing import quoted
+from worker.quoting import quoted
 
 Document = Mapping[str, Any]
 

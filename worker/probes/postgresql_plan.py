@@ -13,7 +13,7 @@ from worker.connection import ConnectionString
 from worker.errors import ProbeError
 from worker.model import Reason
 from worker.plan import MAX_MILLISECONDS, Config, Host, Plan, RowModel, Tls, TlsRules
-from worker.scrubbing import EVERYTHING, secret_forms
+from worker.spellings import EVERYTHING, secret_forms
 
 APPLICATION_NAME = "database-health-worker"
 DEFAULT_PORT = 5432

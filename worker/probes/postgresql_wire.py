@@ -14,8 +14,8 @@ from worker.errors import ProbeError, Reading
 from worker.model import Phase, Reason
 from worker.network import MAX_REPLY, Connection
 from worker.plan import Host, TlsRules
+from worker.quoting import quoted
 from worker.scram import SaltedPasswords, ScramClient
-from worker.scrubbing import quoted
 from worker.stopwatch import Stopwatch
 
 MAX_MESSAGES = 200

@@ -15,7 +15,7 @@ from worker.model import Answer, Engine, Phase, Reason
 from worker.network import Connection, Network
 from worker.plan import MAX_MILLISECONDS, Config, Host, Plan, RowModel, Tls, TlsRules
 from worker.probes.strangers import recognize
-from worker.scrubbing import quoted
+from worker.quoting import quoted
 from worker.stopwatch import Stopwatch
 
 DEFAULT_PORT = 6379

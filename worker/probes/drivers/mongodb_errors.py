@@ -24,7 +24,7 @@ from worker.model import Reason
 from worker.plan import Host
 from worker.probes.mongodb_plan import unusable
 from worker.probes.mongodb_wire import MAX_QUOTED, read_error
-from worker.scrubbing import quoted
+from worker.quoting import quoted
 
 _UP_BUT_NO_PRIMARY = frozenset({"RSSecondary", "RSArbiter", "RSOther", "RSGhost"})
 _ABSURD_SCRAM = "Server returned an invalid"
