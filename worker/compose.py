@@ -74,12 +74,13 @@ def build(settings: Settings, log: Log) -> Parts:
     rules = make_rules(settings)
     connection, registry = make_registry(settings, rules, log, metrics)
     announcer = Announcer(registry, log)
-    outbox = Outbox(registry, announcer, fleet, metrics)
+    sinks = Sinks(metrics, log, fleet)
+    outbox = Outbox(registry, announcer, fleet, metrics, sinks.complain)
     dispatcher = Dispatcher(
         registry,
         make_checker(settings, rules, log),
         outbox,
-        Sinks(metrics, log, fleet),
+        sinks,
         settings.max_concurrent_checks,
     )
     return Parts(settings, log, metrics, fleet, connection, registry, announcer, outbox, dispatcher)

@@ -59,9 +59,9 @@ class Sinks:
             )
         if result.reason is Reason.INTERNAL:
             # What stands in brackets names hosts, and would make of one trouble as many.
-            self._complain((result.error or "").partition(" (")[0])
+            self.complain((result.error or "").partition(" (")[0])
 
-    def _complain(self, cause: str) -> None:
+    def complain(self, cause: str) -> None:
         """Say at once what is wrong with us, then at most once a minute, however many rows."""
         cause, trouble = self._recall(cause)
         trouble.checks += 1

@@ -227,9 +227,9 @@ class Dispatcher:
         self._sinks.meter.in_flight(len(self._slots.rows))
 
     def _give(self, row: RawRow, result: CheckResult) -> None:
-        self._outbox.put(row, result)
         self._capacity.checked(result)
-        self._sinks.take(row, result)
+        if self._outbox.put(row, result):
+            self._sinks.take(row, result)
 
 
 def _let_go(talk: asyncio.Task[None]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from worker import __version__
@@ -81,15 +81,22 @@ async def _claim(registry: Registry, rows: Sequence[RawRow], patience: float) ->
 async def _record(registry: Registry, results: Sequence[CheckResult]) -> None:
     """Record the results; a row that somebody's open transaction holds is waited for."""
     pending = {result.identity.database_id: result for result in results}
+    refused: list[CheckResult] = []
     end = time.monotonic() + LEASE_MARGIN_SECONDS
     while pending:
-        for recorded in await record(registry, list(pending.values())):
+        for recorded in await record(registry, list(pending.values()), refused.append):
             pending.pop(recorded.database_id, None)
         if pending:
             if time.monotonic() > end:
-                names = ", ".join(sorted(result.identity.name for result in pending.values()))
+                names = _names(pending.values())
                 raise WorkerError(f"not recorded, for a transaction holds the row: {names}")
             await asyncio.sleep(AGAIN_SECONDS)
+    if refused:
+        raise WorkerError(f"not recorded, for the registry refuses the result: {_names(refused)}")
+
+
+def _names(results: Iterable[CheckResult]) -> str:
+    return ", ".join(sorted({result.identity.name for result in results}))
 
 
 async def _check(checker: Checker, slots: asyncio.Semaphore, row: RawRow) -> CheckResult:

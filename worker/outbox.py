@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
@@ -21,27 +21,38 @@ BATCH = 500
 LINGER_SECONDS = 0.2
 """How long a result waits for company."""
 RETRY_SECONDS = 1.0
+REFUSED = f"{Reason.INTERNAL}: the registry refused the result of this check"
 
 
 class Outbox:
     """Brings every result to the registry, the newest of each row, however long it takes."""
 
     def __init__(
-        self, registry: Registry, announcer: Announcer, fleet: Fleet, meter: Meter
+        self,
+        registry: Registry,
+        announcer: Announcer,
+        fleet: Fleet,
+        meter: Meter,
+        complain: Callable[[str], None],
     ) -> None:
+        """Take whom to tell what, and who hears of a result that the registry refuses."""
         self._registry = registry
         self._announcer = announcer
         self._fleet = fleet
         self._meter = meter
+        self._complain = complain
         self._pending: dict[UUID, CheckResult] = {}
         self._memory = Memory()
         self._flushing = asyncio.Lock()
         self._wake = asyncio.Event()
 
-    def put(self, row: RawRow, result: CheckResult) -> None:
-        """Take a result; of the same row's only the newest one waits, of the newest revision."""
+    def put(self, row: RawRow, result: CheckResult) -> bool:
+        """Take a result, unless it is from before an edit that a newer one knows; tell whether.
+
+        Of the same row's only the newest one waits.
+        """
         if result.lease.revision < self._newest_revision(row.identity.database_id):
-            return
+            return False
         due = result.started + result.interval
         if row.last_reason is not result.reason or row.is_slow is not result.is_slow:
             row = replace(row, last_reason=result.reason, is_slow=result.is_slow)
@@ -49,6 +60,7 @@ class Outbox:
         self._pending[row.identity.database_id] = result
         self._meter.pending(len(self._pending))
         self._wake.set()
+        return True
 
     def _newest_revision(self, database_id: UUID) -> int:
         """Tell of which revision we know a result; 0 where we know none."""
@@ -72,7 +84,7 @@ class Outbox:
                 for start in range(0, len(waiting), BATCH):
                     ids = islice(waiting, start, start + BATCH)
                     batch = [self._pending[key] for key in ids if key in self._pending]
-                    self._settle(batch, await record(self._registry, batch))
+                    self._settle(batch, await record(self._registry, batch, self._refused))
                 await self._announcer.mark()
             except RegistryUnavailableError:
                 self._announce_unrecorded()
@@ -80,6 +92,9 @@ class Outbox:
             finally:
                 self._meter.pending(len(self._pending))
             return not any(key in self._pending for key in waiting)
+
+    def _refused(self, _: CheckResult) -> None:
+        self._complain(REFUSED)
 
     def due_rows(self) -> Iterable[RawRow]:
         """Take the remembered rows that are due: in an outage nobody else checks them."""
@@ -136,11 +151,13 @@ class Outbox:
             self._announcer.unrecorded(_told(change, result), result)
 
 
-async def record(registry: Registry, batch: Sequence[CheckResult]) -> Sequence[Recorded]:
+async def record(
+    registry: Registry, batch: Sequence[CheckResult], refused: Callable[[CheckResult], None]
+) -> Sequence[Recorded]:
     """Record a batch; one that fails for its data is halved until the culprit is alone.
 
-    That one is recorded in ASCII, which every registry's encoding holds, else as `internal`; where
-    even that is refused it waits.
+    That one is recorded in ASCII, which every registry's encoding holds. Else it is `refused`, and
+    recorded as `internal`; where even that is refused it waits.
     """
     if not batch:
         return ()
@@ -149,10 +166,13 @@ async def record(registry: Registry, batch: Sequence[CheckResult]) -> Sequence[R
     except BadResultsError:
         if len(batch) > 1:
             half = len(batch) // 2
-            return (*await record(registry, batch[:half]), *await record(registry, batch[half:]))
-    for milder in (_in_ascii(batch[0]), _blameless(batch[0])):
-        with suppress(BadResultsError):
-            return await registry.record([milder])
+            first = await record(registry, batch[:half], refused)
+            return (*first, *await record(registry, batch[half:], refused))
+    with suppress(BadResultsError):
+        return await registry.record([_in_ascii(batch[0])])
+    refused(batch[0])
+    with suppress(BadResultsError):
+        return await registry.record([_blameless(batch[0])])
     return ()
 
 
@@ -170,5 +190,5 @@ def _blameless(result: CheckResult) -> CheckResult:
         result,
         reason=Reason.INTERNAL,
         status=None,
-        error=f"{Reason.INTERNAL}: the registry refused the result of this check",
+        error=REFUSED,
     )

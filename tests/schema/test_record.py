@@ -13,6 +13,7 @@ import pytest
 
 from testbed.fakes import make_result
 from worker import outbox
+from worker.model import CheckResult
 from worker.registry import Registry
 
 MINUTE = timedelta(seconds=60)
@@ -314,10 +315,13 @@ async def test_a_row_that_a_trigger_refuses_keeps_no_other_result_out(
         f" when (new.{key} = '{databases[1]}') execute function pg_temp.refuse()"
     )
     try:
-        told = await outbox.record(registry, [make_result(row, interval=60) for row in rows])
+        results = [make_result(row, interval=60) for row in rows]
+        refused: list[CheckResult] = []
+        told = await outbox.record(registry, results, refused.append)
     finally:
         await owner.execute(f"drop trigger refuse on platform.{table}")
     assert len(told) == recorded
+    assert [result.identity.database_id for result in refused] == [databases[1]]
     found = await owner.fetch("select id, health_check_status from platform.databases")
     assert {row["id"] for row in found if row["health_check_status"] == "healthy"} == {
         databases[0],

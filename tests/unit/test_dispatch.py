@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -29,8 +30,9 @@ class Bench:
         self.checker = FakeChecker()
         self.log = Lines()
         meter, fleet = meter or FakeMeter(), Fleet()
-        self.outbox = Outbox(self.registry, Announcer(self.registry, self.log), fleet, meter)
         sinks = Sinks(meter, self.log, fleet)
+        announcer = Announcer(self.registry, self.log)
+        self.outbox = Outbox(self.registry, announcer, fleet, meter, sinks.complain)
         self.dispatcher = Dispatcher(self.registry, self.checker, self.outbox, sinks, slots)
 
     async def remember(self) -> RawRow:
@@ -263,6 +265,20 @@ async def test_a_remembered_row_whose_result_is_just_on_its_way_is_not_checked_a
     await bench.dispatcher.tick()
     await asyncio.sleep(2 * GATHER_SECONDS)
     assert len(bench.checker.checked) == 2
+
+
+async def test_a_result_from_before_an_edit_is_shown_nowhere_after_the_newer_one(
+    bench: Bench,
+) -> None:
+    old = make_row()
+    edited = replace(old, lease=replace(old.lease, revision=2))
+    for row in (edited, old):
+        bench.registry.due = [row]
+        await bench.dispatcher.tick()
+        await bench.until(lambda: not bench.dispatcher._slots.rows)
+        await asyncio.sleep(2 * GATHER_SECONDS)
+    assert len(bench.checker.checked) == 2
+    assert len(bench.log.of(Event.CHECK_FINISHED)) == 1
 
 
 async def test_a_drain_records_what_ends_in_time_and_gives_the_rest_back() -> None:

@@ -10,19 +10,21 @@ import pytest
 
 from testbed.fakes import FakeMeter, FakeRegistry, Lines, make_result, make_row
 from worker.announce import Announcer
+from worker.errors import BadResultsError
 from worker.fleet import Fleet
 from worker.model import CheckResult, Event, Reason, Status
-from worker.outbox import Outbox
+from worker.outbox import REFUSED, Outbox
 from worker.ports import Recorded
 
 
 class Bench:
-    def __init__(self) -> None:
-        self.registry = FakeRegistry()
+    def __init__(self, registry: FakeRegistry | None = None) -> None:
+        self.registry = registry or FakeRegistry()
         self.log = Lines()
         self.meter = FakeMeter()
         self.announcer = Announcer(self.registry, self.log)
-        self.outbox = Outbox(self.registry, self.announcer, Fleet(), self.meter)
+        self.causes: list[str] = []
+        self.outbox = Outbox(self.registry, self.announcer, Fleet(), self.meter, self.causes.append)
 
     def told(self) -> list[tuple[object, object]]:
         lines = self.log.of(Event.DATABASE_HEALTH_CHANGED)
@@ -117,6 +119,24 @@ async def test_a_row_is_remembered_as_edited_though_a_result_from_before_the_edi
         patch.setattr(FakeRegistry, "record", lambda _, results: refuse(results))
         await bench.outbox.flush()
     assert [row.lease.revision for row in bench.outbox.due_rows()] == [2]
+
+
+class Refusing(FakeRegistry):
+    """Takes no status."""
+
+    async def record(self, results: Sequence[CheckResult]) -> Sequence[Recorded]:
+        if any(result.status is not None for result in results):
+            raise BadResultsError("a trigger refuses it")
+        return await super().record(results)
+
+
+async def test_results_that_the_registry_refuses_are_recorded_as_internal_and_said() -> None:
+    bench = Bench(Refusing())
+    for row in (make_row(), make_row()):
+        bench.outbox.put(row, make_result(row))
+    assert await bench.outbox.flush()
+    assert [result.reason for result in bench.registry.recorded] == [Reason.INTERNAL] * 2
+    assert bench.causes == [REFUSED] * 2
 
 
 async def test_a_locked_row_waits_and_the_others_do_not(bench: Bench) -> None:
