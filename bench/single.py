@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from bench import aims, peers
@@ -44,7 +45,8 @@ LIBRARIES: Mapping[Engine, Mapping[Way, str]] = {
 def measure(servers: Fleet, engine: Engine, report: Report) -> None:
     """Measure every way of asking one engine's server."""
     url = servers.urls[engine]
-    floor = _ask("floor", engine, url)
+    rungs = _climb(engine, url)
+    floor = rungs["floor"]
 
     def add(name: str, figures: Figures, aim: float | None = None) -> None:
         note = f"{figures.cpu_us / floor.cpu_us:.1f} x floor, {1e6 / figures.wall_us:,.0f} a second"
@@ -53,13 +55,13 @@ def measure(servers: Fleet, engine: Engine, report: Report) -> None:
         report.add(Row(f"{engine}: {name}", figures.cpu_us, "us CPU", aim, note))
 
     add("floor", floor)
-    wire = _ask("wire", engine, url)
-    add("wire probe", wire, AIMS[engine])
-    _climb(engine, url, floor, wire, report)
+    add("wire probe", rungs["wire"], AIMS[engine])
+    for (_, below), (way, reached) in pairwise(rungs.items()):
+        report.add(Row(f"{engine}: {RUNGS[way]}", reached.cpu_us - below.cpu_us, "us CPU"))
     tls = {"tls": {"ca": servers.authority}}
-    add("wire probe, TLS", _ask("wire", engine, servers.tls_urls[engine], tls))
+    add("wire probe, TLS", _ask(_order("wire", engine, servers.tls_urls[engine], tls)))
     for way, name in LIBRARIES[engine].items():
-        add(name, _ask(way, engine, url))
+        add(name, _ask(_order(way, engine, url, {})))
     if node := peers.node_driver(_order("client", engine, url, {}), report):
         add(f"Node's {peers.NODE_PACKAGES[engine]}", _least(node))
     if engine is Engine.REDIS:
@@ -70,23 +72,23 @@ def measure(servers: Fleet, engine: Engine, report: Report) -> None:
 def measure_floors(servers: Fleet, report: Report) -> None:
     """Measure this machine by the engines whose floors are known where the aims were set."""
     for engine in aims.PLANNED_FLOOR:
-        floor = _ask("floor", engine, servers.urls[engine])
+        floor = _ask(_order("floor", engine, servers.urls[engine], {}))
         report.add(Row(f"{engine}: floor", floor.cpu_us, "us CPU"))
 
 
-def _climb(engine: Engine, url: str, floor: Figures, wire: Figures, report: Report) -> None:
-    """Tell what lies between the floor and the probe, and between the probe and a check."""
-    below = floor.cpu_us
-    for way, name in RUNGS.items():
-        reached = (wire if way == "wire" else _ask(way, engine, url)).cpu_us
-        report.add(Row(f"{engine}: {name}", reached - below, "us CPU"))
-        below = reached
+def _climb(engine: Engine, url: str) -> Mapping[Way, Figures]:
+    """Measure the floor and each rung above it, in turns: they are told by their differences."""
+    rounds: dict[Way, list[Figures]] = {way: [] for way in ("floor", *RUNGS)}
+    for _ in range(ROUNDS):
+        for way, measured in rounds.items():
+            measured.append(_ask(_order(way, engine, url, {}, rounds=1)))
+    return {way: _least(measured) for way, measured in rounds.items()}
 
 
-def _ask(way: Way, engine: Engine, url: str, config: Mapping[str, Any] | None = None) -> Figures:
+def _ask(order: Order) -> Figures:
     done = subprocess.run(
         [sys.executable, "-m", "bench.subject"],
-        input=json.dumps(_order(way, engine, url, config or {})),
+        input=json.dumps(order),
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -94,13 +96,15 @@ def _ask(way: Way, engine: Engine, url: str, config: Mapping[str, Any] | None = 
     return _least([Figures(*figures) for figures in json.loads(done.stdout)])
 
 
-def _order(way: Way, engine: Engine, url: str, config: Mapping[str, Any]) -> Order:
+def _order(
+    way: Way, engine: Engine, url: str, config: Mapping[str, Any], rounds: int = ROUNDS
+) -> Order:
     return Order(
         way=way,
         engine=engine,
         url=url,
         config=dict(config),
-        rounds=ROUNDS,
+        rounds=rounds,
         checks=CHECKS[way],
     )
 

@@ -1,20 +1,15 @@
-"""The threads of TLS: handshakes and authorities cost what strangers want, so the loop goes on."""
+"""TLS in threads: handshakes and authorities cost what strangers want, so the loop goes on."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
-from heapq import heappop, heappush
-from typing import TypeVar
 
 from worker.errors import ProbeError
+from worker.lanes import Lane
 from worker.model import Reason
 from worker.plan import Host, TlsRules
 from worker.tls import CERTIFICATE_END, TlsSession, build_context
@@ -29,11 +24,12 @@ _FADING = 0.9
 _MAX_HOSTS = 10_000
 _MAX_CONTEXTS = 256
 _CERTIFICATE_SECONDS = 0.0002
-T = TypeVar("T")
+_SYSTEM_SECONDS = 0.018
+"""CPU time of reading one certificate, and all of the system's."""
 
 
 class Handshakes:
-    """The threads that compute what a server or a row chose; whoever asks for little goes first."""
+    """The threads that compute what a server or a row chose, shared fairly by expected cost."""
 
     def __init__(self) -> None:
         # OpenSSL works without the GIL: the loop goes on while these compute.
@@ -64,7 +60,9 @@ class Handshakes:
 
     def _context(self, rules: TlsRules) -> asyncio.Future[ssl.SSLContext | str]:
         if (known := self._contexts.get(rules)) is None:
-            expected = (rules.ca or "").count(CERTIFICATE_END) * _CERTIFICATE_SECONDS
+            expected = _SYSTEM_SECONDS
+            if rules.ca is not None:
+                expected = rules.ca.count(CERTIFICATE_END) * _CERTIFICATE_SECONDS
             making = self._lane(expected).run(expected, _try_to_build, rules)
             known = self._contexts[rules] = asyncio.ensure_future(making)
             known.add_done_callback(lambda made: self._forget_failed(rules, made))
@@ -86,55 +84,6 @@ class Handshakes:
         self._costs.move_to_end(host)
         if len(self._costs) > _MAX_HOSTS:
             self._costs.popitem(last=False)
-
-
-class Lane:
-    """Threads that take first what is expected to cost least."""
-
-    def __init__(self, threads: int, name: str) -> None:
-        self._threads = ThreadPoolExecutor(threads, name)
-        self._free = threads
-        self._queue: list[tuple[float, int, asyncio.Future[None]]] = []
-        self._count = itertools.count()
-
-    async def run(self, expected: float, function: Callable[..., T], *arguments: object) -> T:
-        """Run it in a thread, when its turn has come; a thread is free when it really is."""
-        loop = asyncio.get_running_loop()
-        await self._turn(expected)
-        job = self._threads.submit(function, *arguments)
-
-        def end(_: object) -> None:
-            with suppress(RuntimeError):  # the loop has ended before
-                loop.call_soon_threadsafe(self._pass_on)
-
-        try:
-            return await asyncio.wrap_future(job)
-        finally:
-            if job.done():
-                self._pass_on()
-            else:  # nobody waits any more, but the thread goes on
-                job.add_done_callback(end)
-
-    async def _turn(self, expected: float) -> None:
-        if self._free:
-            self._free -= 1
-            return
-        turn = asyncio.get_running_loop().create_future()
-        heappush(self._queue, (expected, next(self._count), turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled():
-                self._pass_on()
-            raise
-
-    def _pass_on(self) -> None:
-        while self._queue:
-            _, _, turn = heappop(self._queue)
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._free += 1
 
 
 def _timed(session: TlsSession, received: bytes) -> tuple[bool | ssl.SSLError, float]:

@@ -20,7 +20,7 @@ from testbed.worker import eventually
 from worker.addresses import AddressRules
 from worker.check import Checker
 from worker.errors import ProbeError
-from worker.handshakes import Handshakes, Lane
+from worker.handshakes import Handshakes
 from worker.model import Engine, Reason
 from worker.network import Network
 from worker.plan import Host, TlsRules
@@ -86,18 +86,6 @@ async def test_whoever_asked_for_much_waits_for_his_like_alone(certificates: Cer
         await shake_hands(network, usual)
         assert sum(task.done() for task in crowd) < len(crowd) / 2
         await asyncio.gather(*crowd)
-
-
-async def test_whoever_is_expected_to_cost_least_goes_first() -> None:
-    lane, gate, order = Lane(1, "test"), threading.Event(), list[float]()
-    running = asyncio.create_task(lane.run(0, gate.wait))
-    await asyncio.sleep(0)
-    waiting = {cost: asyncio.create_task(lane.run(cost, order.append, cost)) for cost in (3, 1, 2)}
-    await asyncio.sleep(0)
-    waiting.pop(1).cancel()
-    gate.set()
-    await asyncio.gather(running, *waiting.values())
-    assert order == [2, 3]
 
 
 async def test_authorities_are_read_once_and_off_the_loop_though_they_are_broken(
