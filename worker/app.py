@@ -27,6 +27,9 @@ MIN_OVERDUE_SECONDS = 5.0
 SWITCH_SECONDS = 0.0005
 """How long a thread keeps the interpreter from another: while a large page is written, the main
 loop would wait Python's 5 ms after each of its system calls."""
+YOUNG_OBJECTS = 20_000
+"""How many more objects there have to be before a collection looks at the newest: hundreds of
+checks under way have more than Python's 700 all the time, and most die without a collection."""
 EXIT_FATAL = 1
 T = TypeVar("T")
 
@@ -96,6 +99,7 @@ class App:
             probes=self._settings.probes,
         )
         gc.freeze()  # half of all objects are modules', and stay: no collection looks at them
+        gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
         try:
             await self._work(parts)
         finally:
