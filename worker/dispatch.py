@@ -158,7 +158,8 @@ class Dispatcher:
     def _take(self, rows: Iterable[RawRow]) -> dict[UUID, Lease]:
         """Start what was claimed, and return the leases that there is no slot for any more.
 
-        A row that is being checked only gets its new lease.
+        A row that is being checked, or was checked while its claim was under way, only gets its
+        new lease.
         """
         surplus: dict[UUID, Lease] = {}
         running = self._slots.by_id()
@@ -168,11 +169,21 @@ class Dispatcher:
                 self._cut[row.identity.database_id] = row.lease
             elif task and self._slots.rows[task].lease.revision == row.lease.revision:
                 self._renewed[task] = row.lease
+            elif self._renew_ended(row.identity.database_id, row.lease):
+                continue
             elif not self._slots.free:  # what is remembered started meanwhile
                 surplus[row.identity.database_id] = row.lease
             else:
                 self._start(row)
         return surplus
+
+    def _renew_ended(self, database_id: UUID, claim: Lease) -> bool:
+        """Give a claim's lease to the result that it crossed, if there is one."""
+        for number, (row, result) in enumerate(self._ended_checks):
+            if row.identity.database_id == database_id and result.is_newer_than(claim):
+                self._ended_checks[number] = row, replace(result, lease=claim)
+                return True
+        return self._outbox.renew(database_id, claim)
 
     async def _await_claim(self) -> None:
         """Wait for a claim on its way: what it leases has to be given back."""

@@ -210,6 +210,11 @@ class CheckResult:
         """Seconds from the first attempt to the end, retries included."""
         return self.finished - self.started
 
+    def is_newer_than(self, claim: Lease) -> bool:
+        """Whether a claim of the same edit was asked for before this check ended."""
+        is_same_edit = self.lease.revision == claim.revision
+        return is_same_edit and self.finished > claim.claimed_monotonic
+
     @property
     def is_slow(self) -> bool:
         """Whether it held its slot for long: such rows get half of the slots."""

@@ -14,7 +14,7 @@ from worker.announce import Announcer
 from worker.errors import BadResultsError, RegistryUnavailableError
 from worker.fleet import Fleet
 from worker.memory import Memory
-from worker.model import Change, CheckResult, RawRow, Reason
+from worker.model import Change, CheckResult, Lease, RawRow, Reason
 from worker.ports import Meter, Recorded, Registry
 
 BATCH = 500
@@ -60,6 +60,17 @@ class Outbox:
         self._pending[row.identity.database_id] = result
         self._meter.pending(len(self._pending))
         self._wake.set()
+        return True
+
+    def renew(self, database_id: UUID, claim: Lease) -> bool:
+        """Give a result that waits, and is newer than a claim, the claim's lease; tell whether.
+
+        The claim that crossed it asks for no other check.
+        """
+        result = self._pending.get(database_id)
+        if result is None or not result.is_newer_than(claim):
+            return False
+        self._pending[database_id] = replace(result, lease=claim)
         return True
 
     def _newest_revision(self, database_id: UUID) -> int:

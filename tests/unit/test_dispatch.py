@@ -232,6 +232,24 @@ async def test_a_row_that_is_claimed_again_while_it_is_checked_is_not_checked_tw
     assert bench.registry.recorded[0].lease == again.lease
 
 
+@pytest.mark.parametrize("seconds", [0, 2 * GATHER_SECONDS])
+async def test_a_claim_that_crossed_a_result_does_not_check_its_row_again(
+    bench: Bench, seconds: float
+) -> None:
+    row = make_row()
+    crossing = renewed(row)
+    bench.registry.due = [row]
+    await bench.dispatcher.tick()
+    await bench.until(lambda: bool(bench.dispatcher._ended_checks))
+    await asyncio.sleep(seconds)
+    bench.registry.due = [crossing]
+    await bench.dispatcher.tick()
+    await asyncio.sleep(2 * GATHER_SECONDS)
+    await bench.outbox.flush()
+    assert len(bench.checker.checked) == 1
+    assert bench.registry.recorded[-1].lease == crossing.lease
+
+
 async def test_a_remembered_row_that_is_still_being_checked_is_not_checked_twice_at_once(
     bench: Bench,
 ) -> None:
