@@ -32,10 +32,19 @@ class Announcer:
         if change.change_id is not None:
             self._to_mark.append(change.change_id)
 
-    def unrecorded(self, change: Change, result: CheckResult) -> None:
-        """Log a change against the remembered status while the registry cannot be used."""
-        self._told[change.identity.database_id] = change.status
-        self._write(change, result)
+    def unrecorded(self, result: CheckResult, previous: Status) -> None:
+        """Log a change against the remembered status that the registry cannot be told now."""
+        if result.status is None or self._told.get(result.identity.database_id) is result.status:
+            return
+        self._told[result.identity.database_id] = result.status
+        self._write(_change(result, result.status, previous), result)
+
+    def unchanged(self, result: CheckResult) -> None:
+        """Log what takes back a change that was told, and of which the registry never heard."""
+        told = self._told.pop(result.identity.database_id, None)
+        if told is None or result.status is None or result.status is told:
+            return
+        self._write(_change(result, result.status, told), result)
 
     def forget(self, database_id: UUID) -> None:
         """Drop what is known of a row that is gone, inactive or edited."""
@@ -75,3 +84,16 @@ class Announcer:
             attempts=change.attempts,
             recorded=change.change_id is not None,
         )
+
+
+def _change(result: CheckResult, status: Status, previous: Status) -> Change:
+    return Change(
+        change_id=None,
+        identity=result.identity,
+        previous=previous,
+        status=status,
+        reason=result.reason,
+        error=result.error,
+        latency=result.latency,
+        attempts=result.attempts,
+    )

@@ -14,7 +14,7 @@ from worker.announce import Announcer
 from worker.errors import BadResultsError, RegistryUnavailableError
 from worker.fleet import Fleet
 from worker.memory import Memory
-from worker.model import Change, CheckResult, Lease, RawRow, Reason
+from worker.model import CheckResult, Lease, RawRow, Reason
 from worker.ports import Meter, Recorded, Registry
 
 BATCH = 500
@@ -43,6 +43,8 @@ class Outbox:
         self._complain = complain
         self._pending: dict[UUID, CheckResult] = {}
         self._memory = Memory()
+        self._refused_ids: set[UUID] = set()
+        """Rows whose results are about to be recorded as ours."""
         self._flushing = asyncio.Lock()
         self._wake = asyncio.Event()
 
@@ -98,14 +100,22 @@ class Outbox:
                     self._settle(batch, await record(self._registry, batch, self._refused))
                 await self._announcer.mark()
             except RegistryUnavailableError:
-                self._announce_unrecorded()
+                for result in self._pending.values():
+                    self._announce_unrecorded(result)
                 return False
             finally:
                 self._meter.pending(len(self._pending))
             return not any(key in self._pending for key in waiting)
 
-    def _refused(self, _: CheckResult) -> None:
+    def _refused(self, result: CheckResult) -> None:
+        """Say what the registry will not know, and let what waits go before it."""
         self._complain(REFUSED)
+        self._meter.registry_failed("record")
+        self._announce_unrecorded(result)
+        database_id = result.identity.database_id
+        self._refused_ids.add(database_id)
+        if self._pending.get(database_id) is result:
+            self._pending[database_id] = self._pending.pop(database_id)
 
     def due_rows(self) -> Iterable[RawRow]:
         """Take the remembered rows that are due: in an outage nobody else checks them."""
@@ -126,10 +136,14 @@ class Outbox:
             if self._pending.get(outcome.database_id) is result:
                 del self._pending[outcome.database_id]
             self._remember(result, outcome)
-            if outcome.change is None:
+            if outcome.change is not None:
+                change = replace(outcome.change, latency=result.latency, attempts=result.attempts)
+                self._announcer.recorded(change, result)
+            elif outcome.next_due is None:
                 self._announcer.forget(outcome.database_id)
-            else:
-                self._announcer.recorded(_told(outcome.change, result), result)
+            elif outcome.database_id not in self._refused_ids:
+                self._announcer.unchanged(result)
+            self._refused_ids.discard(outcome.database_id)
 
     def _remember(self, result: CheckResult, outcome: Recorded) -> None:
         known = self._memory.get(outcome.database_id)
@@ -145,21 +159,12 @@ class Outbox:
             self._memory.schedule(outcome.database_id, time.monotonic() + wait)
             self._memory.note(known, result.status or known.status)
 
-    def _announce_unrecorded(self) -> None:
-        for key, result in self._pending.items():
-            known = self._memory.get(key)
-            if known is None or result.status is None or result.status is known.status:
-                continue
-            change = Change(
-                change_id=None,
-                identity=result.identity,
-                previous=known.status,
-                status=result.status,
-                reason=result.reason,
-                error=result.error,
-            )
-            self._memory.note(known, change.status)
-            self._announcer.unrecorded(_told(change, result), result)
+    def _announce_unrecorded(self, result: CheckResult) -> None:
+        known = self._memory.get(result.identity.database_id)
+        if known is None or result.status is None or result.status is known.status:
+            return
+        self._announcer.unrecorded(result, known.status)
+        self._memory.note(known, result.status)
 
 
 async def record(
@@ -190,10 +195,6 @@ async def record(
 def _in_ascii(result: CheckResult) -> CheckResult:
     text = None if result.error is None else result.error.encode("ascii", "replace").decode()
     return replace(result, error=text)
-
-
-def _told(change: Change, result: CheckResult) -> Change:
-    return replace(change, latency=result.latency, attempts=result.attempts)
 
 
 def _blameless(result: CheckResult) -> CheckResult:

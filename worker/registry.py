@@ -84,7 +84,8 @@ class Registry:
     async def tend(self) -> None:
         """Heal a part of the schedule and note the registry's time."""
         asked = time.monotonic()
-        rows = await self._connection.fetch(
+        self._tended, now = await self._connection.read(
+            lambda rows: (rows[0]["next_after"], rows[0]["registry_now"]),
             "tend",
             "select next_after, registry_now from platform.tend_database_schedules($1, $2, $3, $4)",
             self._tended,
@@ -92,8 +93,7 @@ class Registry:
             self._pace.lease,
             self._expected(asked),
         )
-        self._tended = rows[0]["next_after"]
-        self._clock = rows[0]["registry_now"], asked
+        self._clock = now, asked
 
     async def claim(self, slots: int, slow_slots: int) -> Sequence[RawRow]:
         """Lease rows that are due within the coming tick."""
@@ -125,14 +125,14 @@ class Registry:
         Raises:
             BadResultsError: the batch was refused for its data; nothing of it was written.
         """
-        rows = await self._connection.fetch(
+        by_id = {result.identity.database_id: result for result in results}
+        return await self._connection.read(
+            lambda rows: [read_recorded(row, by_id[row["database_id"]]) for row in rows],
             "record",
             "select * from platform.record_database_health($1)",
             json.dumps([write_result(result) for result in results]),
             on_bad_data=BadResultsError,
         )
-        by_id = {result.identity.database_id: result for result in results}
-        return [read_recorded(row, by_id[row["database_id"]]) for row in rows]
 
     async def give_back(self, leases: Mapping[UUID, Lease]) -> None:
         """Make rows due again whose check was cut."""
@@ -152,13 +152,13 @@ class Registry:
 
     async def unannounced(self) -> Sequence[Change]:
         """Take the changes that a killed worker left unannounced."""
-        rows = await self._connection.fetch(
+        return await self._connection.read(
+            lambda rows: [read_change(row) for row in rows],
             "announce",
             "select * from platform.claim_unannounced_changes($1, $2)",
             ANNOUNCE_AFTER,
             CHANGES_BATCH,
         )
-        return [read_change(row) for row in rows]
 
     async def mark_announced(self, change_ids: Sequence[int]) -> None:
         """Note that these changes are in the log."""
@@ -201,27 +201,27 @@ class Registry:
         counts: Counter[Group] = Counter()
         after: UUID | None = None
         while True:
-            rows = await self._connection.fetch(
+            found = await self._connection.read(
+                lambda rows: [read_state(row, known.get(row["database_id"])) for row in rows],
                 "snapshot",
                 _SNAPSHOT,
                 after,
                 STATES_AT_ONCE,
             )
-            found = [read_state(row, known.get(row["database_id"])) for row in rows]
             states += found
             counts.update((state.identity.engine, state.status) for state in found)
-            if len(rows) < STATES_AT_ONCE:
+            if len(found) < STATES_AT_ONCE:
                 return states, counts
-            after = rows[-1]["database_id"]
+            after = found[-1].identity.database_id
 
     async def _count_on(self) -> Mapping[Group, int] | None:
-        rows = await self._connection.fetch(
+        await self._connection.read(
+            self._census.add,
             "snapshot",
             "select * from platform.count_slice_of_databases($1, $2)",
             self._census.after,
             self._census.batch,
         )
-        self._census.add(rows)
         return self._census.counts
 
     def _expected(self, monotonic: float) -> datetime | None:
@@ -232,5 +232,6 @@ class Registry:
 
     async def _rows(self, operation: str, statement: str, *arguments: object) -> list[RawRow]:
         asked = time.monotonic()
-        rows = await self._connection.fetch(operation, statement, *arguments)
-        return [read_row(row, asked) for row in rows]
+        return await self._connection.read(
+            lambda rows: [read_row(row, asked) for row in rows], operation, statement, *arguments
+        )

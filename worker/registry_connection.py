@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -19,7 +19,13 @@ from worker.errors import (
 )
 from worker.model import Event
 from worker.ports import Log, Meter
-from worker.registry_faults import BAD_DATA, TROUBLE, concerns_all, read_fault
+from worker.registry_faults import (
+    BAD_DATA,
+    TROUBLE,
+    concerns_all,
+    may_be_of_some_data,
+    read_fault,
+)
 from worker.registry_session import ask, terminate
 from worker.registry_troubles import READS, Call, Troubles
 
@@ -34,10 +40,26 @@ TRIES = 3
 """Of a statement that loses against another one, as happens in a registry set to `serializable`."""
 CLOCK_GRAIN_SECONDS = 0.01
 """A loop's timers may fire that much early."""
+T = TypeVar("T")
 
 
 class _UnreachedError(Exception):
     """No connection could be had; the cause says why."""
+
+
+def _as_they_are(rows: Sequence[Any]) -> Sequence[Any]:
+    return rows
+
+
+def _read(reading: Callable[[Sequence[Any]], T], rows: Sequence[Any]) -> T:
+    """Read rows; functions of another build answer in another shape under the same names."""
+    try:
+        return reading(rows)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise SchemaError(
+            "a function of the registry answers otherwise than this worker reads it: "
+            "run `health-worker schema apply`"
+        ) from error
 
 
 async def _keep(_: object) -> None:
@@ -76,33 +98,39 @@ class RegistryConnection:
         """Whether it was written to, and whatever failed since works again."""
         return self._has_written and not self._troubles
 
-    async def fetch(
+    async def fetch(self, operation: str, statement: str, *arguments: object) -> Sequence[Any]:
+        """Run one statement and return its rows; raises as `read` does."""
+        return await self.read(_as_they_are, operation, statement, *arguments)
+
+    async def read(
         self,
+        reading: Callable[[Sequence[Any]], T],
         operation: str,
         statement: str,
         *arguments: object,
         on_bad_data: type[WorkerError] | None = None,
-    ) -> Sequence[Any]:
-        """Run one statement and return its rows.
+    ) -> T:
+        """Run one statement and read its rows; it works only if they can be read.
 
         Raises:
             RegistryUnavailableError: it cannot be used just now, or a back-off is running.
             RegistryRefusedError, SchemaError: it has never been usable, and waiting won't help.
-            WorkerError: the given class, where the registry refuses the arguments for their data;
-                without a class that is a trouble like any other.
+            WorkerError: the given class, where the registry may have refused the arguments for
+                some of their data; without a class that is a trouble like any other.
         """
         call = operation, statement
         if fault := self._troubles.fault(call):
             raise RegistryUnavailableError(fault)
         try:
-            rows = await self._fetch_again(statement, arguments)
+            answer = _read(reading, await self._fetch_again(statement, arguments))
         except (_UnreachedError, *TROUBLE, *BAD_DATA) as error:
-            if on_bad_data is not None and isinstance(error, BAD_DATA):
+            is_refusal = may_be_of_some_data(error)
+            if on_bad_data and is_refusal and self._troubles.may_be_of_some_data(call):
                 raise on_bad_data(f"the registry refused the data of {operation}") from error
             self._meter.registry_failed(operation)
             raise self._failed(call, error) from error
         self._succeeded(call)
-        return rows
+        return answer
 
     async def close(self) -> None:
         """End every connection without waiting for a server that may be silent."""
@@ -161,7 +189,7 @@ class RegistryConnection:
             )
             if encoding == "SQL_ASCII":  # its texts may be of any encoding, and one stops all
                 raise RegistryRefusedError("the registry's encoding is SQL_ASCII; it must be UTF8")
-            if version < SCHEMA_VERSION:
+            if not isinstance(version, int) or version < SCHEMA_VERSION:
                 raise SchemaError(
                     f"the registry's schema is at {version}, this worker needs {SCHEMA_VERSION}: "
                     "run `health-worker schema apply`"

@@ -54,12 +54,23 @@ _OF_ALL = (
     asyncpg.ReadOnlySQLTransactionError,
 )
 """What the server says of a connection or of itself, and not of the one statement."""
+_WHATEVER_THE_DATA = (
+    *_OF_ALL,
+    asyncpg.InvalidTransactionStateError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ObjectNotInPrerequisiteStateError,  # a lock that is not to be had
+    asyncpg.OperatorInterventionError,
+    asyncpg.PostgresSystemError,
+)
+"""What no part of a statement's data is to blame for."""
 BAD_DATA = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.UntranslatableCharacterError,
     asyncpg.CharacterNotInRepertoireError,
-    asyncpg.RaiseError,  # a trigger of somebody's, which may refuse one row of many
+    asyncpg.RaiseError,
     ValueError,  # a time before the year 1, text of another encoding
     OverflowError,
 )
@@ -86,12 +97,12 @@ def read_fault(error: BaseException, url: str) -> WorkerError:
         return error
     if refusal := _why_refused(error, url):
         return RegistryRefusedError(refusal)
+    words = scrub(str(error), secrets_of(url)).partition("\n")[0]
     if isinstance(error, _NO_SCHEMA):
         return SchemaError(
-            "the registry has no health worker schema, or an older one: "
+            f"the registry has no health worker schema, or an older one ({words}): "
             "run `health-worker schema apply`"
         )
-    words = scrub(str(error), secrets_of(url)).partition("\n")[0]
     return RegistryUnavailableError(_passing(error) or f"{type(error).__name__}: {words}")
 
 
@@ -115,4 +126,14 @@ def concerns_all(error: BaseException) -> bool:
     """Tell whether any other statement that writes would have failed as this one did."""
     if isinstance(error, asyncpg.PostgresError):
         return isinstance(error, _OF_ALL)
-    return not isinstance(error, (TimeoutError, *BAD_DATA))
+    return not isinstance(error, (TimeoutError, SchemaError, *BAD_DATA))
+
+
+def may_be_of_some_data(error: BaseException) -> bool:
+    """Tell whether less of a statement's data might have done.
+
+    A trigger of somebody's fails for one row of many with whatever its author did not think of.
+    """
+    if isinstance(error, asyncpg.PostgresError):
+        return not isinstance(error, _WHATEVER_THE_DATA)
+    return isinstance(error, BAD_DATA)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 FIRST_BACK_OFF_SECONDS = 0.5
@@ -12,6 +13,9 @@ MAX_OWN_BACK_OFF_SECONDS = 2.0
 ABANDONED_SECONDS = 300.0
 """After so long a statement that nobody tried again is in no trouble: a fleet that has shrunk, say,
 is not counted any more. Each that is needed is tried every 15 s."""
+MAX_REFUSALS = 64
+"""Of one statement's data without a break: so many are the fault of none of it. Halving finds one
+culprit among 500 results by a dozen."""
 READS = frozenset({"read", "snapshot"})
 """Operations that succeed on a read-only registry, too, so they do not prove it usable."""
 Call = tuple[str, str]
@@ -40,6 +44,7 @@ class Troubles:
     def __init__(self) -> None:
         self._of: dict[Call, _Trouble] = {}
         self._since = 0.0
+        self._refusals: Counter[Call] = Counter()
 
     def __bool__(self) -> bool:
         return bool(self._of)
@@ -70,9 +75,18 @@ class Troubles:
         else:
             self._add(call, fault, MAX_OWN_BACK_OFF_SECONDS)
 
+    def may_be_of_some_data(self, call: Call) -> bool:
+        """Count a refusal of a call's data; tell whether less of it may still do."""
+        self._refusals[call] += 1
+        if self._refusals[call] <= MAX_REFUSALS:
+            return True
+        del self._refusals[call]
+        return False
+
     def worked(self, call: Call) -> None:
         """Note that a statement works, and with it the way to the registry."""
         operation, _ = call
+        self._refusals.pop(call, None)
         self._of.pop(call, None)
         if operation not in READS:
             self._of.pop(_ALL, None)

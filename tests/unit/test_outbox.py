@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 
-from testbed.fakes import FakeMeter, FakeRegistry, Lines, make_result, make_row
+from testbed.fakes import FakeMeter, FakeRegistry, Lines, make_result, make_row, renewed
 from worker.announce import Announcer
 from worker.errors import BadResultsError
 from worker.fleet import Fleet
@@ -124,8 +125,10 @@ async def test_a_row_is_remembered_as_edited_though_a_result_from_before_the_edi
 class Refusing(FakeRegistry):
     """Takes no status."""
 
+    is_mended = False
+
     async def record(self, results: Sequence[CheckResult]) -> Sequence[Recorded]:
-        if any(result.status is not None for result in results):
+        if not self.is_mended and any(result.status is not None for result in results):
             raise BadResultsError("a trigger refuses it")
         return await super().record(results)
 
@@ -137,6 +140,55 @@ async def test_results_that_the_registry_refuses_are_recorded_as_internal_and_sa
     assert await bench.outbox.flush()
     assert [result.reason for result in bench.registry.recorded] == [Reason.INTERNAL] * 2
     assert bench.causes == [REFUSED] * 2
+
+
+async def test_a_change_that_the_registry_refuses_is_told_once_and_taken_back() -> None:
+    row, registry = make_row(status=Status.HEALTHY), Refusing()
+    bench = Bench(registry)
+    registry.statuses[row.identity.database_id] = Status.HEALTHY
+    for _ in range(3):
+        bench.outbox.put(renewed(row), make_result(row, Reason.REFUSED))
+        assert await bench.outbox.flush()
+    assert bench.told() == [(Status.UNHEALTHY, False)]
+    assert bench.meter.failed == ["record"] * 3
+    registry.is_mended = True
+    bench.outbox.put(renewed(row), make_result(row))
+    assert await bench.outbox.flush()
+    assert bench.told() == [(Status.UNHEALTHY, False), (Status.HEALTHY, False)]
+
+
+class Particular(FakeRegistry):
+    """Takes nothing of some rows; counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: set[UUID] = set()
+        self.calls = 0
+
+    async def record(self, results: Sequence[CheckResult]) -> Sequence[Recorded]:
+        self.calls += 1
+        if any(result.identity.database_id in self.refused for result in results):
+            raise BadResultsError("a trigger refuses it")
+        return await super().record(results)
+
+
+async def test_one_refused_row_of_many_is_found_by_halving_and_waits_behind_the_others() -> None:
+    registry = Particular()
+    bench = Bench(registry)
+    rows = [make_row() for _ in range(200)]
+    registry.refused.add(rows[0].identity.database_id)
+    for row in rows:
+        bench.outbox.put(row, make_result(row))
+    assert not await bench.outbox.flush()
+    assert len(registry.recorded) == len(rows) - 1
+    assert registry.calls < 25
+    bench.outbox.put(rows[1], make_result(rows[1]))
+    rows = [make_row() for _ in range(5)]
+    for row in rows:
+        bench.outbox.put(row, make_result(row))
+    assert not await bench.outbox.flush()
+    waiting = list(bench.outbox._pending)
+    assert waiting == list(registry.refused)
 
 
 async def test_a_locked_row_waits_and_the_others_do_not(bench: Bench) -> None:

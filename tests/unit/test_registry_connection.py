@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -14,10 +15,20 @@ from testbed.fakes import FakeMeter, Lines
 from testbed.misbehaving import MisbehavingServer, mute, saying
 from testbed.ports import free_port
 from testbed.postgresql import PostgreSQLServer
-from worker.errors import BadResultsError, RegistryRefusedError, RegistryUnavailableError
+from worker.errors import (
+    BadResultsError,
+    RegistryRefusedError,
+    RegistryUnavailableError,
+    SchemaError,
+)
 from worker.model import Event
 from worker.registry_connection import AFTERSHOCK_SECONDS, RegistryConnection
-from worker.registry_troubles import ABANDONED_SECONDS, MAX_BACK_OFF_SECONDS, Troubles
+from worker.registry_troubles import (
+    ABANDONED_SECONDS,
+    MAX_BACK_OFF_SECONDS,
+    MAX_REFUSALS,
+    Troubles,
+)
 
 HOURS_OF_FAILURES = 1200
 STALLS = range(12)
@@ -56,6 +67,14 @@ class Bench:
         with pytest.raises(RegistryUnavailableError) as caught:
             await self.connection.fetch(operation, statement, *arguments)
         return str(caught.value)
+
+    async def refuse(self, statement: str, *arguments: object) -> None:
+        """Call what the registry may refuse for some of its data alone."""
+        self.resume()
+        with pytest.raises(BadResultsError):
+            await self.connection.read(
+                len, "record", statement, *arguments, on_bad_data=BadResultsError
+            )
 
     async def work(self, operation: str) -> None:
         self.resume()
@@ -237,12 +256,75 @@ async def test_a_registry_is_asked_on_the_same_connection_after_data_that_it_ref
     somebody: Bench,
 ) -> None:
     (before,) = await somebody.connection.fetch("read", "select pg_backend_pid()")
-    with pytest.raises(BadResultsError):
-        await somebody.connection.fetch(
-            "record", "select 'x'::text::int", on_bad_data=BadResultsError
-        )
+    await somebody.refuse("select 'x'::text::int")
     (after,) = await somebody.connection.fetch("read", "select pg_backend_pid()")
     assert after == before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "select (select generate_series(1, 2))",
+        "select from platform.projects",
+        "do 'begin raise exception ''no'' using errcode = ''MY001''; end'",
+        "select platform.no_such_function()",
+    ],
+    ids=["two rows for one", "no right", "a code of its own", "no such function"],
+)
+async def test_what_may_be_the_fault_of_some_data_is_a_trouble_once_less_does_not_help(
+    somebody: Bench, statement: str
+) -> None:
+    for _ in range(2):
+        for _ in range(MAX_REFUSALS):
+            await somebody.refuse(statement)
+        with pytest.raises(RegistryUnavailableError):
+            await somebody.connection.read(len, "record", statement, on_bad_data=BadResultsError)
+        assert not somebody.is_usable()
+
+
+async def test_refusals_are_no_trouble_as_long_as_less_data_helps(somebody: Bench) -> None:
+    for _ in range(2):
+        for _ in range(MAX_REFUSALS):
+            await somebody.refuse(*BROKEN)
+        await somebody.connection.read(len, "record", *WORKING)
+    assert somebody.is_usable()
+
+
+def read_another_shape(rows: Sequence[Any]) -> object:
+    return rows[0]["a column of another build"]
+
+
+async def test_an_answer_in_another_shape_is_a_trouble_of_that_function(somebody: Bench) -> None:
+    for _ in range(2):
+        somebody.resume()
+        with pytest.raises(RegistryUnavailableError, match="schema apply"):
+            await somebody.connection.read(read_another_shape, "claim", *WORKING)
+    await somebody.work("tend")
+    assert not somebody.is_usable()
+    assert somebody.told() == [Event.REGISTRY_UNREACHABLE]
+    await somebody.work("claim")
+    assert somebody.is_usable()
+
+
+async def test_an_answer_in_another_shape_at_the_start_says_what_to_do(worker_url: str) -> None:
+    bench = Bench(worker_url, timeout=10)
+    with pytest.raises(SchemaError, match="schema apply"):
+        await bench.connection.read(read_another_shape, "claim", *WORKING)
+    await bench.connection.close()
+
+
+async def test_a_schema_without_a_version_is_an_older_one(
+    cluster: PostgreSQLServer, registry_database: str, worker_url: str
+) -> None:
+    cluster.execute(
+        "create or replace function platform.health_worker_schema_version() returns integer"
+        " language sql as 'select null::integer'",
+        registry_database,
+    )
+    bench = Bench(worker_url, timeout=10)
+    with pytest.raises(SchemaError, match="schema apply"):
+        await bench.connection.fetch("claim", *WORKING)
+    await bench.connection.close()
 
 
 @pytest.mark.parametrize(
