@@ -183,9 +183,12 @@ class Registry:
             timedelta(seconds=overdue_after),
         )
         self._clock = facts["registry_now"], asked
-        states, counts = (
-            (None, await self._count_on()) if facts["is_large"] else await self._states(known)
-        )
+        states: Sequence[DatabaseState] | None = None
+        if facts["is_large"]:
+            counts = await self._count_on()
+        else:
+            self._census = Census(COUNT_BATCH)  # half a walk of now would be of another day later
+            states, counts = await self._states(known)
         return Snapshot(
             states=states,
             counts=counts,
