@@ -101,8 +101,10 @@ declare
 begin
   insert into platform.database_schedules as s (database_id, due_at)
   values (new.id, case when new.status = 'active' then now() else 'infinity' end)
+  -- At once, but not behind those that have waited less: slots may be short, and edits frequent.
   on conflict (database_id) do update
-  set due_at = excluded.due_at, leased_until = null, spread = true, slow = s.slow and not is_edited,
+  set due_at = case when new.status = 'active' then least(s.due_at, now()) else 'infinity' end,
+    leased_until = null, spread = true, slow = s.slow and not is_edited,
       revision = s.revision + case when is_edited then 1 else 0 end
   where is_edited or (new.status = 'active') is distinct from (old.status = 'active');
   return null;

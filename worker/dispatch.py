@@ -65,9 +65,15 @@ class Dispatcher:
         self._sinks.meter.ticked(time.monotonic() - began)
 
     async def refill(self) -> None:
-        """Claim again as soon as a quarter of the slots is free, few rows wait, and more is due."""
+        """Claim again as soon as a quarter of the slots is free, few rows wait, and more is due.
+
+        In an outage what is remembered takes the place of what could be claimed.
+        """
         while True:
             await self._slots.room()
+            if self._is_cut_off:
+                self._start_remembered()
+                continue
             try:
                 await self._claim()
             except RegistryUnavailableError:
@@ -193,12 +199,16 @@ class Dispatcher:
     def _start_remembered(self) -> None:
         checked = {row.identity.database_id for row, _ in self._ended_checks}
         checked |= self._slots.by_id().keys()
+        left: list[RawRow] = []
         for row in self._outbox.due_rows():
             is_idle = row.identity.database_id not in checked
             if is_idle and self._slots.fits(row) and not self._is_draining:
                 self._start(row)
-            else:
-                self._outbox.postpone(row)
+                continue
+            self._outbox.postpone(row)
+            if is_idle:
+                left.append(row)
+        self._slots.note_left(left)
 
     def _start(self, row: RawRow) -> None:
         # Prepared here, for rows come in numbers: see docs/adr/0013.

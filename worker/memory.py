@@ -35,6 +35,11 @@ class Memory:
         """Set when a remembered row is due."""
         self._due[database_id] = due
 
+    def put_back(self, row: RawRow) -> None:
+        """Make a row that was taken due again since when it was, so that its wait goes on."""
+        waited = (row.lease.slot - row.lease.claimed_at).total_seconds()
+        self._due[row.identity.database_id] = row.lease.claimed_monotonic + waited
+
     def note(self, row: RawRow, status: Status) -> None:
         """Set the status of a remembered row, as it was told last."""
         if row.status is not status:
@@ -52,8 +57,8 @@ class Memory:
                 self.forget(key)
 
     def take_due(self) -> Iterator[RawRow]:
-        """Yield the rows that are due, each one once until it is scheduled again."""
-        for key in self._overdue():
+        """Yield the rows that are due, the most overdue first, each once until it is due again."""
+        for key in sorted(self._overdue(), key=self._due.__getitem__):
             row, due = self._rows[key], self._due[key]
             self._due[key] = float("inf")
             late = timedelta(seconds=due - row.lease.claimed_monotonic)

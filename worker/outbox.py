@@ -122,8 +122,8 @@ class Outbox:
         return self._memory.take_due()
 
     def postpone(self, row: RawRow) -> None:
-        """Make a row due again that there was no slot for."""
-        self._memory.schedule(row.identity.database_id, time.monotonic())
+        """Keep a row due that there was no slot for."""
+        self._memory.put_back(row)
 
     def forget_due(self) -> None:
         """Drop the remembered rows whose due time has passed: any replica may claim them."""

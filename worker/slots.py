@@ -81,6 +81,11 @@ class Slots:
         if slow_room:
             self._is_hungry_for_slow = sum(row.is_slow for row in rows) >= slow_room
 
+    def note_left(self, rows: Sequence[RawRow]) -> None:
+        """Note which rows that are due have found no slot."""
+        self._is_hungry = not all(row.is_slow for row in rows)
+        self._is_hungry_for_slow = any(row.is_slow for row in rows)
+
     def forget_claims(self) -> None:
         """Wait for the next claim before asking for more: the last one failed."""
         self._is_hungry = self._is_hungry_for_slow = False

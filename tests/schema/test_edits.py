@@ -24,6 +24,8 @@ on conflict (id) do update set connection_string = excluded.connection_string
 
 Add = Callable[..., Awaitable[UUID]]
 Read = Callable[[UUID], Awaitable[str | None]]
+Rows = Callable[..., Awaitable[list[Any]]]
+Due = Callable[..., Awaitable[None]]
 
 
 async def upsert(owner: Any, project: UUID, *rows: tuple[UUID, str]) -> None:
@@ -372,6 +374,16 @@ async def test_the_ciphertext_is_written_by_nobody_else(
             other,
         )
     assert await clear_text(database) == OLD
+
+
+async def test_a_row_that_is_edited_over_and_over_keeps_its_place_among_those_that_wait(
+    owner: Any, add: Add, claim: Rows, due: Due
+) -> None:
+    edited, waiting = await add(), await add()
+    await due(edited, 100)
+    await due(waiting, 50)
+    await edit(owner, edited, config='{"edited": true}')
+    assert [row["id"] for row in await claim(slots=1)] == [edited]
 
 
 async def test_a_row_saved_whole_as_it_was_read_is_no_edit(

@@ -6,10 +6,19 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from testbed.fakes import FakeChecker, FakeMeter, FakeRegistry, Lines, make_row, renewed
+from testbed.fakes import (
+    FakeChecker,
+    FakeMeter,
+    FakeRegistry,
+    Lines,
+    make_result,
+    make_row,
+    renewed,
+)
 from worker.announce import Announcer
 from worker.deliver import Sinks
 from worker.dispatch import CUT_OFF_PATIENCE_SECONDS, GATHER_SECONDS, PATIENCE_SECONDS, Dispatcher
@@ -155,6 +164,25 @@ async def test_in_an_outage_exactly_what_is_remembered_is_checked_and_on_time(
     await bench.dispatcher.tick()
     await bench.until(lambda: len(bench.checker.checked) == 2)
     assert bench.checker.checked[1].identity == row.identity
+
+
+@pytest.mark.parametrize("reason", [Reason.OK, Reason.TIMEOUT])
+async def test_in_an_outage_slots_are_filled_as_they_become_free_and_waits_go_on(
+    bench: Bench, reason: Reason
+) -> None:
+    rows = [make_row(due_in=-number, reason=reason) for number in range(20)]
+    bench.registry.is_away = True
+    for row in rows:
+        bench.outbox.put(row, make_result(row, reason))
+        bench.outbox.postpone(row)
+    refill = asyncio.create_task(bench.dispatcher.refill())
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.checker.checked) == len(rows))
+    refill.cancel()
+    slots = [row.lease.slot for row in bench.checker.checked]
+    assert slots == pytest.approx(
+        sorted(row.lease.slot for row in rows), abs=timedelta(milliseconds=1)
+    )
 
 
 class Unclaimable(FakeRegistry):
