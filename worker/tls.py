@@ -25,6 +25,8 @@ _MAX_REQUEST = 64
 """Bytes of a record of TLS 1.2 that asks for another handshake: it may ask thousands of times."""
 _HANDSHAKE = b"\x16"
 CERTIFICATE_END = "-----END CERTIFICATE-----"
+_ENCRYPTED = "Proc-Type:"
+"""In PEM text: OpenSSL asks for its pass phrase at the terminal, and Python waits with it."""
 
 
 class TlsSession:
@@ -162,6 +164,8 @@ def build_context(rules: TlsRules) -> ssl.SSLContext:
     if rules.ca is None:
         context.load_default_certs()
         return context
+    if _ENCRYPTED in rules.ca:
+        raise ProbeError(Reason.MISCONFIGURED, "config.tls.ca: encrypted, so nobody can read it")
     try:
         for piece in _certificates(rules.ca):
             context.load_verify_locations(cadata=piece)

@@ -6,6 +6,8 @@ import asyncio
 import gc
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -105,6 +107,38 @@ def test_text_between_certificates_is_no_fault(certificates: Certificates) -> No
     ca = certificates.ca.decode()
     context = build_context(TlsRules(ca=f"# one\n{ca}# the same\n{ca}# no more\n"))
     assert len(context.get_ca_certs()) == 1
+
+
+READ_AUTHORITIES = """
+import sys
+from worker.errors import ProbeError
+from worker.plan import TlsRules
+from worker.tls import build_context
+try:
+    build_context(TlsRules(ca=sys.argv[1]))
+except ProbeError as fault:
+    print(fault.reason)
+"""
+
+
+def test_an_encrypted_authority_makes_nobody_wait_for_a_pass_phrase(
+    certificates: Certificates,
+) -> None:
+    begin = "-----BEGIN CERTIFICATE-----\n"
+    headers = f"Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,{'00' * 16}\n\n"
+    authorities = certificates.ca.decode().replace(begin, begin + headers)
+    with subprocess.Popen(
+        [sys.executable, "-c", READ_AUTHORITIES, authorities],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,  # without a terminal it waits for the standard input
+    ) as reading:
+        try:
+            reading.wait(timeout=20)
+        finally:
+            reading.kill()
+        assert reading.stdout is not None
+        assert reading.stdout.read() == b"misconfigured\n"
 
 
 async def nothing_is_kept() -> bool:
