@@ -12,7 +12,7 @@ from worker.errors import ProbeError
 from worker.lanes import Lane
 from worker.model import Reason
 from worker.plan import Host, TlsRules
-from worker.tls import CERTIFICATE_END, TlsSession, build_context
+from worker.tls import TlsSession, build_context, count_certificates
 
 _UNKNOWN_SECONDS = 0.005
 """What a handshake with a host that is not known is taken to cost."""
@@ -62,7 +62,7 @@ class Handshakes:
         if (known := self._contexts.get(rules)) is None:
             expected = _SYSTEM_SECONDS
             if rules.ca is not None:
-                expected = rules.ca.count(CERTIFICATE_END) * _CERTIFICATE_SECONDS
+                expected = count_certificates(rules.ca) * _CERTIFICATE_SECONDS
             making = self._lane(expected).run(expected, _try_to_build, rules)
             known = self._contexts[rules] = asyncio.ensure_future(making)
             known.add_done_callback(lambda made: self._forget_failed(rules, made))

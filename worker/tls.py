@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Sequence
+from itertools import pairwise
 
 from worker.errors import ProbeError
 from worker.model import Reason
@@ -24,7 +26,8 @@ _MAX_RECORD = _HEADER + 16_384 + 256
 _MAX_REQUEST = 64
 """Bytes of a record of TLS 1.2 that asks for another handshake: it may ask thousands of times."""
 _HANDSHAKE = b"\x16"
-CERTIFICATE_END = "-----END CERTIFICATE-----"
+_CERTIFICATE_END = re.compile("-----END (?:X509 )?CERTIFICATE-----")
+"""By both names that OpenSSL knows."""
 _ENCRYPTED = "Proc-Type:"
 """In PEM text: OpenSSL asks for its pass phrase at the terminal, and Python waits with it."""
 
@@ -176,8 +179,14 @@ def build_context(rules: TlsRules) -> ssl.SSLContext:
     return context
 
 
+def count_certificates(authorities: str) -> int:
+    """Count what `build_context` has to read, one by one."""
+    return len(_CERTIFICATE_END.findall(authorities))
+
+
 def _certificates(authorities: str) -> Sequence[str]:
     """Cut between certificates: Python keeps the interpreter for as long as it reads one text."""
-    *pieces, rest = authorities.split(CERTIFICATE_END)
-    certificates = [f"{piece}{CERTIFICATE_END}" for piece in pieces]
+    cuts = [0, *(end.end() for end in _CERTIFICATE_END.finditer(authorities))]
+    certificates = [authorities[start:end] for start, end in pairwise(cuts)]
+    rest = authorities[cuts[-1] :]
     return [*certificates, rest] if "-----BEGIN" in rest or not certificates else certificates

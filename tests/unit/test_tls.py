@@ -28,7 +28,7 @@ from worker.network import Network
 from worker.plan import Host, TlsRules
 from worker.probes.redis import RedisProbe
 from worker.stopwatch import Stopwatch
-from worker.tls import TlsSession, build_context
+from worker.tls import TlsSession, _certificates, build_context, count_certificates
 
 ALLOWANCE_SECONDS = 0.05
 """Of the main thread's own CPU time, in which nobody else is served."""
@@ -107,6 +107,18 @@ def test_text_between_certificates_is_no_fault(certificates: Certificates) -> No
     ca = certificates.ca.decode()
     context = build_context(TlsRules(ca=f"# one\n{ca}# the same\n{ca}# no more\n"))
     assert len(context.get_ca_certs()) == 1
+
+
+@pytest.mark.parametrize("label", ["CERTIFICATE", "X509 CERTIFICATE"])
+def test_authorities_are_read_one_by_one_under_either_name_of_a_certificate(
+    label: str, certificates: Certificates
+) -> None:
+    """In one text, 64 KB of them took the interpreter for 30 ms and more."""
+    ca = certificates.ca.decode().replace(" CERTIFICATE-", f" {label}-")
+    assert len(build_context(TlsRules(ca=ca)).get_ca_certs()) == 1
+    pieces = _certificates(f"# five\n{ca * 5}# no more\n")
+    assert [piece.count("BEGIN") for piece in pieces] == [1] * 5
+    assert count_certificates(ca * 5) == 5
 
 
 READ_AUTHORITIES = """
