@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 from collections import OrderedDict
 from dataclasses import replace
 
@@ -54,7 +53,7 @@ class Handshakes:
     async def go_on(self, session: TlsSession, received: bytes, host: Host) -> bool | ssl.SSLError:
         """Go on with a handshake off the loop; tell whether that was all, or why it failed."""
         expected = self._costs.get(host, _UNKNOWN_SECONDS)
-        outcome, spent = await self._lane(expected).run(expected, _timed, session, received)
+        outcome, spent = await self._lane(expected).run(expected, _try_to_go_on, session, received)
         self._note(host, spent)
         return outcome
 
@@ -63,13 +62,16 @@ class Handshakes:
             expected = _SYSTEM_SECONDS
             if rules.ca is not None:
                 expected = count_certificates(rules.ca) * _CERTIFICATE_SECONDS
-            making = self._lane(expected).run(expected, _try_to_build, rules)
-            known = self._contexts[rules] = asyncio.ensure_future(making)
+            known = self._contexts[rules] = asyncio.ensure_future(self._build(expected, rules))
             known.add_done_callback(lambda made: self._forget_failed(rules, made))
             if len(self._contexts) > _MAX_CONTEXTS:
                 self._contexts.popitem(last=False)
         self._contexts.move_to_end(rules)
         return known
+
+    async def _build(self, expected: float, rules: TlsRules) -> ssl.SSLContext | str:
+        context, _ = await self._lane(expected).run(expected, _try_to_build, rules)
+        return context
 
     def _forget_failed(self, rules: TlsRules, made: asyncio.Future[ssl.SSLContext | str]) -> None:
         """Try again next time what failed for no fault of the rules."""
@@ -86,13 +88,11 @@ class Handshakes:
             self._costs.popitem(last=False)
 
 
-def _timed(session: TlsSession, received: bytes) -> tuple[bool | ssl.SSLError, float]:
-    began = time.thread_time()
+def _try_to_go_on(session: TlsSession, received: bytes) -> bool | ssl.SSLError:
     try:
-        outcome: bool | ssl.SSLError = session.shake_hands(received)
+        return session.shake_hands(received)
     except ssl.SSLError as error:
-        outcome = error.with_traceback(None)  # which holds this frame, which holds the error
-    return outcome, time.thread_time() - began
+        return error.with_traceback(None)  # which holds this frame, which holds the error
 
 
 def _try_to_build(rules: TlsRules) -> ssl.SSLContext | str:

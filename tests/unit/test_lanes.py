@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -86,3 +87,51 @@ async def test_whoever_is_cancelled_leaves_his_turn_to_the_next() -> None:
         gone.cancel()
     await stays
     assert order == ["stays"]
+
+
+def work(seconds: float) -> None:
+    """Take the CPU for so long."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+async def test_a_class_whose_jobs_take_more_than_expected_pays_for_it() -> None:
+    lane, order = Lane(1, "test"), list[str]()
+
+    def lie() -> None:
+        work(20 * DEAR)
+        order.append("liar")
+
+    with busy(lane):
+        await asyncio.sleep(0)
+        liars = [asyncio.create_task(lane.run(CHEAP, lie)) for _ in range(5)]
+        honest = [asyncio.create_task(lane.run(DEAR, order.append, "honest")) for _ in range(20)]
+        await asyncio.sleep(0)
+    await asyncio.gather(*honest)
+    assert order.count("liar") < 3
+    await asyncio.gather(*liars)
+
+
+async def test_a_job_that_nobody_waits_for_any_more_is_paid_for_all_the_same() -> None:
+    lane, order, begun = Lane(1, "test"), list[str](), threading.Event()
+
+    def lie() -> None:
+        begun.set()
+        work(20 * DEAR)
+
+    with busy(lane):
+        await asyncio.sleep(0)
+        liar = asyncio.create_task(lane.run(CHEAP, lie))
+        await asyncio.sleep(0)
+    await asyncio.to_thread(begun.wait)
+    liar.cancel()
+    jobs = [(CHEAP, "liar's like")] * 5 + [(DEAR, "honest")] * 5
+    await asyncio.gather(*(lane.run(cost, order.append, name) for cost, name in jobs))
+    assert "honest" not in order[-5:]
+    assert liar.cancelled()
+
+
+async def test_a_job_tells_what_cpu_time_it_took() -> None:
+    _, seconds = await Lane(1, "test").run(CHEAP, work, DEAR)
+    assert DEAR <= seconds < 2 * DEAR
