@@ -15,7 +15,7 @@ from worker.tls import TlsSession, build_context, count_certificates
 
 _UNKNOWN_SECONDS = 0.005
 """What a handshake with a host that is not known is taken to cost."""
-_DEAR_SECONDS = 0.02
+DEAR_SECONDS = 0.02
 """CPU time of a handshake from which on the next one with that host waits in a lane of its own:
 elliptic curves and a chain of long RSA keys take some milliseconds."""
 _FADING = 0.9
@@ -35,7 +35,7 @@ class Handshakes:
         self._usual = Lane(2, "tls")
         self._dear = Lane(1, "tls-dear")
         self._costs: OrderedDict[Host, float] = OrderedDict()
-        """CPU seconds of a step of the handshake with a host."""
+        """CPU seconds of the dearest step of the handshake with a host."""
         self._contexts: OrderedDict[TlsRules, asyncio.Future[ssl.SSLContext | str]] = OrderedDict()
         """With why there is none, so that this, too, is found out once."""
 
@@ -48,13 +48,14 @@ class Handshakes:
         context = await asyncio.shield(self._context(replace(rules, servername=None)))
         if isinstance(context, str):
             raise ProbeError(Reason.MISCONFIGURED, context)
+        self._note(host, _FADING * self._expected(host))
         return TlsSession(context, rules.servername or host.name)
 
     async def go_on(self, session: TlsSession, received: bytes, host: Host) -> bool | ssl.SSLError:
         """Go on with a handshake off the loop; tell whether that was all, or why it failed."""
-        expected = self._costs.get(host, _UNKNOWN_SECONDS)
+        expected = self._expected(host)
         outcome, spent = await self._lane(expected).run(expected, _try_to_go_on, session, received)
-        self._note(host, spent)
+        self._note(host, max(spent, self._expected(host)))
         return outcome
 
     def _context(self, rules: TlsRules) -> asyncio.Future[ssl.SSLContext | str]:
@@ -79,10 +80,13 @@ class Handshakes:
             self._contexts.pop(rules, None)
 
     def _lane(self, expected: float) -> Lane:
-        return self._usual if expected < _DEAR_SECONDS else self._dear
+        return self._usual if expected < DEAR_SECONDS else self._dear
 
-    def _note(self, host: Host, spent: float) -> None:
-        self._costs[host] = max(spent, _FADING * self._costs.get(host, 0.0))
+    def _expected(self, host: Host) -> float:
+        return self._costs.get(host, _UNKNOWN_SECONDS)
+
+    def _note(self, host: Host, cost: float) -> None:
+        self._costs[host] = cost
         self._costs.move_to_end(host)
         if len(self._costs) > _MAX_HOSTS:
             self._costs.popitem(last=False)

@@ -22,7 +22,7 @@ from testbed.worker import eventually
 from worker.addresses import AddressRules
 from worker.check import Checker
 from worker.errors import ProbeError
-from worker.handshakes import Handshakes
+from worker.handshakes import DEAR_SECONDS, Handshakes
 from worker.model import Engine, Reason
 from worker.network import Network
 from worker.plan import Host, TlsRules
@@ -35,6 +35,32 @@ ALLOWANCE_SECONDS = 0.05
 DEAR_GROUP = "ffdhe8192"
 """The longest one of TLS 1.3; a handshake in it takes a client three times the allowance."""
 ANY = TlsRules(verifies_chain=False, verifies_name=False)
+
+
+class Steps(TlsSession):
+    """A handshake whose steps take so many CPU seconds each."""
+
+    def __init__(self, *steps: float) -> None:
+        super().__init__(build_context(ANY), "localhost")
+        self._steps = list(steps)
+        self.threads = list[str]()
+        """Where each step was taken."""
+
+    def shake_hands(self, received: bytes) -> bool:
+        self.threads.append(threading.current_thread().name)
+        end = time.thread_time() + self._steps.pop(0)
+        while time.thread_time() < end:
+            pass
+        return not self._steps
+
+
+async def take(handshakes: Handshakes, host: Host, *steps: float) -> str:
+    """Shake hands in these steps; tell which lane took the last."""
+    await handshakes.begin(ANY, host)
+    session = Steps(*steps)
+    while not await handshakes.go_on(session, b"", host):
+        pass
+    return session.threads[-1].rpartition("_")[0]
 
 
 @contextmanager
@@ -107,6 +133,19 @@ def test_text_between_certificates_is_no_fault(certificates: Certificates) -> No
     ca = certificates.ca.decode()
     context = build_context(TlsRules(ca=f"# one\n{ca}# the same\n{ca}# no more\n"))
     assert len(context.get_ca_certs()) == 1
+
+
+async def test_no_server_is_taken_for_cheap_because_it_sends_a_byte_at_a_time() -> None:
+    handshakes, host = Handshakes(), Host("dear.test", 1)
+    assert await take(handshakes, host, 2 * DEAR_SECONDS) == "tls"
+    assert await take(handshakes, host, *[0.0] * 100, 0.0) == "tls-dear"
+
+
+async def test_a_server_that_was_dear_once_is_forgiven_with_its_handshakes() -> None:
+    handshakes, host = Handshakes(), Host("busy.test", 1)
+    await take(handshakes, host, 2 * DEAR_SECONDS)
+    lanes = [await take(handshakes, host, 0.0) for _ in range(20)]
+    assert (lanes[0], lanes[-1]) == ("tls-dear", "tls")
 
 
 @pytest.mark.parametrize("label", ["CERTIFICATE", "X509 CERTIFICATE"])
