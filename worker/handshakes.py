@@ -1,17 +1,14 @@
-"""TLS in threads: handshakes and authorities cost what strangers want, so the loop goes on."""
+"""Handshakes in threads: they cost what strangers want, so the loop goes on."""
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections import OrderedDict
-from dataclasses import replace
 
-from worker.errors import ProbeError
+from worker.contexts import Contexts
 from worker.lanes import Lane
-from worker.model import Reason
 from worker.plan import Host, TlsRules
-from worker.tls import TlsSession, build_context, count_certificates
+from worker.tls import TlsSession
 
 _UNKNOWN_SECONDS = 0.005
 """What a handshake with a host that is not known is taken to cost."""
@@ -21,14 +18,10 @@ elliptic curves and a chain of long RSA keys take some milliseconds."""
 _FADING = 0.9
 """What is left of a host's cost at its next handshake, so that nobody is cheap for a change."""
 _MAX_HOSTS = 10_000
-_MAX_CONTEXTS = 256
-_CERTIFICATE_SECONDS = 0.0002
-_SYSTEM_SECONDS = 0.018
-"""CPU time of reading one certificate, and all of the system's."""
 
 
 class Handshakes:
-    """The threads that compute what a server or a row chose, shared fairly by expected cost."""
+    """The threads that compute what a server chose, shared fairly by expected cost."""
 
     def __init__(self) -> None:
         # OpenSSL works without the GIL: the loop goes on while these compute.
@@ -36,8 +29,7 @@ class Handshakes:
         self._dear = Lane(1, "tls-dear")
         self._costs: OrderedDict[Host, float] = OrderedDict()
         """CPU seconds of the dearest step of the handshake with a host."""
-        self._contexts: OrderedDict[TlsRules, asyncio.Future[ssl.SSLContext | str]] = OrderedDict()
-        """With why there is none, so that this, too, is found out once."""
+        self._contexts = Contexts()
 
     async def begin(self, rules: TlsRules, host: Host) -> TlsSession:
         """Make a session, with the context that all targets share that have the same rules.
@@ -45,9 +37,7 @@ class Handshakes:
         Raises:
             ProbeError: `misconfigured` for authorities that are none.
         """
-        context = await asyncio.shield(self._context(replace(rules, servername=None)))
-        if isinstance(context, str):
-            raise ProbeError(Reason.MISCONFIGURED, context)
+        context = await self._contexts.get(rules)
         self._note(host, _FADING * self._expected(host))
         return TlsSession(context, rules.servername or host.name)
 
@@ -57,27 +47,6 @@ class Handshakes:
         outcome, spent = await self._lane(expected).run(expected, _try_to_go_on, session, received)
         self._note(host, max(spent, self._expected(host)))
         return outcome
-
-    def _context(self, rules: TlsRules) -> asyncio.Future[ssl.SSLContext | str]:
-        if (known := self._contexts.get(rules)) is None:
-            expected = _SYSTEM_SECONDS
-            if rules.ca is not None:
-                expected = count_certificates(rules.ca) * _CERTIFICATE_SECONDS
-            known = self._contexts[rules] = asyncio.ensure_future(self._build(expected, rules))
-            known.add_done_callback(lambda made: self._forget_failed(rules, made))
-            if len(self._contexts) > _MAX_CONTEXTS:
-                self._contexts.popitem(last=False)
-        self._contexts.move_to_end(rules)
-        return known
-
-    async def _build(self, expected: float, rules: TlsRules) -> ssl.SSLContext | str:
-        context, _ = await self._lane(expected).run(expected, _try_to_build, rules)
-        return context
-
-    def _forget_failed(self, rules: TlsRules, made: asyncio.Future[ssl.SSLContext | str]) -> None:
-        """Try again next time what failed for no fault of the rules."""
-        if made.cancelled() or made.exception() is not None:
-            self._contexts.pop(rules, None)
 
     def _lane(self, expected: float) -> Lane:
         return self._usual if expected < DEAR_SECONDS else self._dear
@@ -97,10 +66,3 @@ def _try_to_go_on(session: TlsSession, received: bytes) -> bool | ssl.SSLError:
         return session.shake_hands(received)
     except ssl.SSLError as error:
         return error.with_traceback(None)  # which holds this frame, which holds the error
-
-
-def _try_to_build(rules: TlsRules) -> ssl.SSLContext | str:
-    try:
-        return build_context(rules)
-    except ProbeError as fault:
-        return fault.text

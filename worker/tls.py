@@ -165,7 +165,8 @@ def build_context(rules: TlsRules) -> ssl.SSLContext:
     context.check_hostname = rules.verifies_chain and rules.verifies_name
     context.verify_mode = ssl.CERT_REQUIRED if rules.verifies_chain else ssl.CERT_NONE
     if rules.ca is None:
-        context.load_default_certs()
+        if rules.verifies_chain:
+            context.load_default_certs()
         return context
     if _ENCRYPTED in rules.ca:
         raise ProbeError(Reason.MISCONFIGURED, "config.tls.ca: encrypted, so nobody can read it")

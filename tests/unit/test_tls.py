@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -211,15 +210,3 @@ async def test_a_check_that_failed_in_tls_leaves_nothing_in_memory(
         await eventually(nothing_is_kept, "the threads, too, let go of every session", within=5)
     finally:
         gc.enable()
-
-
-async def test_one_context_serves_all_names_with_the_same_authorities() -> None:
-    handshakes, host = Handshakes(), Host("127.0.0.1", 1)
-
-    async def context_of(rules: TlsRules) -> ssl.SSLContext:
-        return (await handshakes.begin(rules, host))._object.context
-
-    names = [TlsRules(servername=f"db{number}.test") for number in range(3)]
-    assert len({await context_of(rules) for rules in (*names, TlsRules())}) == 1
-    assert await context_of(TlsRules()) is not await context_of(ANY)
-    assert (await context_of(ANY)).verify_mode is ssl.CERT_NONE
