@@ -19,9 +19,12 @@ _QUOTE = re.compile(r'"([^"]*)"')
 _ESCAPE = re.compile(
     rf"%([0-9a-f]{{2}})|\\x([0-9a-f]{{2}})|\\u([0-9a-f]{{4}})|(?:%|\\[xu]?)[0-9a-f]{{0,3}}(?={CUT}\Z)"
 )
-_HEX = (re.compile("([0-9a-f]{2})"), re.compile("(?<=[0-9a-f])([0-9a-f]{2})"))
-"""Octets in hex that begin where their digits do, and one digit later."""
-_MUCH_HEX = re.compile("[0-9a-f]{8}")
+_HEX = tuple(
+    re.compile(rf"{before}(?:([0-9a-f]{{2}})|[0-9a-f](?={CUT}\Z))")
+    for before in ("", "(?<=[0-9a-f])")
+)
+"""Octets in hex that begin where their digits do, and one digit later; the last may be cut."""
+_MUCH_HEX = re.compile(rf"[0-9a-f]{{8}}|[0-9a-f]{{2}}{CUT}\Z")
 _TAIL = 4
 """Characters of a run that are looked for first: rarely there by chance, and three runs end so."""
 

@@ -278,6 +278,13 @@ def test_no_beginning_of_an_escaped_secret_is_left_where_it_was_cut(size: int) -
     assert not set(scrub_quotes(said, secret_forms("hunter2-zebra"))) & set("678")
 
 
+@pytest.mark.parametrize("before", ["it is ", "x", "f", "fee"])
+@pytest.mark.parametrize("size", range(2, 26))
+def test_no_beginning_of_a_secret_in_hex_is_left_where_it_was_cut(size: int, before: str) -> None:
+    said = quoted(f"{before}{b'hunter2-zebra'.hex()}", len(before) + size)
+    assert scrub_quotes(said, secret_forms("hunter2-zebra")) == f'"{before}***\u2026"'
+
+
 @pytest.mark.parametrize(
     "password", ["p\u00e4ssw\u00f6rd-\u00fcn\u00efc\u00f6d\u00e9", "\u00e4\u00f6\u00fc\u00df"]
 )
