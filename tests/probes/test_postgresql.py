@@ -198,6 +198,23 @@ async def test_sqlstates(code: str, reason: Reason) -> None:
     assert code in error.text
 
 
+async def test_a_server_that_cannot_fork_is_saturated_in_its_own_words() -> None:
+    """So report_fork_failure_to_client() says it, in protocol 2.0 and before it has read a byte."""
+    words = "could not fork new process for connection: Cannot allocate memory"
+    async with saying(f"E{words}\n\0".encode()) as url:
+        error = await fault(url, SHORT)
+    assert error.reason is Reason.SATURATED
+    assert f'"{words}"' in error.text
+
+
+@pytest.mark.parametrize(
+    "words", [b"ERROR\r\n", b"E" * 1_500, b"Error\nno", b"E\x7f\xff\xff\xff\0"]
+)
+async def test_not_all_that_begins_with_an_e_is_an_error_of_postgresqls(words: bytes) -> None:
+    async with saying(words) as url:
+        assert (await fault(url, SHORT)).reason is Reason.PROTOCOL
+
+
 @pytest.mark.parametrize(
     "option",
     [

@@ -32,6 +32,11 @@ _SKIPPED = frozenset({b"A", b"K", b"N", b"S", b"v"})
 """Notices, settings and the key for cancelling: everybody is told them unasked."""
 _KNOWN = _SKIPPED | {b"C", b"D", b"E", b"I", b"R", b"T", b"Z"}
 
+_MAX_OLD_ERROR = 1_000
+"""Bytes of an error in protocol 2.0; PostgreSQL's are no longer."""
+_BLANK = 0x20
+"""All below it are control characters."""
+
 _SIGNED_IN, _CLEAR, _MD5, _SASL, _SASL_CONTINUE, _SASL_FINAL = 0, 3, 5, 10, 11, 12
 _FOREIGN = {2: "Kerberos", 4: "crypt", 6: "SCM", 7: "GSSAPI", 8: "GSSAPI", 9: "SSPI"}
 _SCRAM = "SCRAM-SHA-256"
@@ -205,6 +210,8 @@ class Session:
         head = await read(_HEAD.size)
         while True:
             kind, size = _HEAD.unpack(head)
+            if kind == b"E" and min(head[1:]) >= _BLANK:
+                raise await self._old_error(head[1:])
             if kind not in _KNOWN or size < _INT.size:
                 raise _absurd("the answer is not PostgreSQL's")
             self._messages += 1
@@ -219,6 +226,15 @@ class Session:
             if kind == b"E":
                 raise _error(body)
             return kind, body
+
+    async def _old_error(self, words: bytes) -> ProbeError:
+        """Read on in protocol 2.0, which has no lengths: a server that cannot fork speaks it."""
+        while words[-1] >= _BLANK and len(words) < _MAX_OLD_ERROR:
+            words += await self._connection.read_exactly(1)
+        if words[-1:] != b"\n" or await self._connection.read_exactly(1) != b"\0":
+            return _absurd("the answer is not PostgreSQL's")
+        said = quoted(words[:-1].decode(errors="replace"), MAX_QUOTED)
+        return ProbeError(Reason.SATURATED, f"the server cannot take us: {said}")
 
 
 def _md5(username: bytes, password: bytes, salt: bytes) -> bytes:
