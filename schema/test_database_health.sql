@@ -67,9 +67,12 @@ begin
     detail := '';
     begin
       execute query into passed;
-    exception when others then
-      passed := false;
-      detail := sqlerrm;
+    exception
+      when lock_not_available then
+        raise;  -- says nothing of the registry, and each of the next checks would wait as long
+      when others then
+        passed := false;
+        detail := sqlerrm;
     end;
     insert into database_health_checks (name, passed, detail)
     values (name, coalesce(passed, false), detail);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -46,8 +47,10 @@ class CheckLine:
 async def apply(url: str, seconds: float) -> list[str]:
     """Apply every file in the order of the numbers and return their names.
 
+    What runs is given its time, but no lock is waited for longer than so many seconds.
+
     Raises:
-        SchemaError: a file refuses, naming why.
+        SchemaError: a file refuses, naming why, or a lock is not to be had.
         RegistryRefusedError, RegistryUnavailableError: the registry lets us not in.
     """
     async with _connected(url, seconds) as connection:
@@ -96,6 +99,8 @@ async def _connected(url: str, seconds: float) -> AsyncIterator[Any]:
         why = known.text if known else scrub(str(error), secrets_of(url))
         raise RegistryUnavailableError(f"the registry cannot be reached: {why}") from None
     try:
+        milliseconds = math.ceil(seconds * 1000)
+        await _execute(connection, "lock_timeout", f"set lock_timeout = {milliseconds}")
         yield connection
     finally:
         connection.terminate()
@@ -112,6 +117,11 @@ def _refusal(name: str, error: asyncpg.PostgresError) -> WorkerError:
     why = str(error).splitlines()[0]  # without the server's DETAIL and HINT
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
         return RegistryRefusedError(f"{name}: {why}; run this as the registry's owner")
+    if isinstance(error, asyncpg.LockNotAvailableError):
+        return SchemaError(
+            f"{name}: another session has held a lock for longer than REGISTRY_TIMEOUT_SECONDS; "
+            "end its transaction, or try again"
+        )
     return SchemaError(f"{name}: {why}")
 
 
