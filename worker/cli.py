@@ -23,7 +23,7 @@ from worker.deliver import check_facts
 from worker.errors import WorkerError
 from worker.model import CheckResult, Engine, Identity, Lease, RawRow, Reason, Status
 from worker.network import AddressRules, Network
-from worker.once import check_once
+from worker.once import IncompleteError, check_once
 from worker.spellings import secrets_of
 
 PROGRAM = "health-worker"
@@ -120,17 +120,27 @@ def check(ids: Sequence[UUID], *, as_json: bool, dry_run: bool) -> None:
     """Check all active databases (or these) once, now, and record the results."""
     read = settings.read(settings.Settings, os.environ)
     log = logs.configure(read.log_level, read.log_format, sys.stderr)
-    results = app.run_loop(check_once(read, log, ids, dry_run=dry_run))
-    results = sorted(
-        results, key=lambda result: (result.identity.name, result.identity.database_id)
-    )
-    if as_json:
-        click.echo(json.dumps([_document(result) for result in results], indent=2))
-    elif results:
-        _show(results)
+    try:
+        results = app.run_loop(check_once(read, log, ids, dry_run=dry_run))
+    except IncompleteError as fault:
+        if fault.results:
+            _show_all(fault.results, as_json=as_json)
+        raise
+    if results or as_json:
+        _show_all(results, as_json=as_json)
     else:
         click.echo("no active database is registered")
     sys.exit(_exit_code(results))
+
+
+def _show_all(results: Sequence[CheckResult], *, as_json: bool) -> None:
+    in_order = sorted(
+        results, key=lambda result: (result.identity.name, result.identity.database_id)
+    )
+    if as_json:
+        click.echo(json.dumps([_document(result) for result in in_order], indent=2))
+    else:
+        _show(in_order)
 
 
 @commands.command()
