@@ -16,11 +16,14 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from worker.errors import WorkerError
+from worker.pages import Page, Pages
 from worker.watchdog import ALIVE_SECONDS, STUCK_SECONDS, Pulse, end_stuck_process, watch
 
 BACKLOG = 1024
 START_SECONDS = 10.0
 MAX_HEADER_BYTES = 4096
+OPENMETRICS = "application/openmetrics-text"
+"""What in an Accept header asks for the other format of the page."""
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -50,8 +53,8 @@ class Bounds:
 class Vitals:
     """What the HTTP server tells of the worker besides its series."""
 
-    page: Callable[[str], tuple[bytes, str]]
-    """Makes the page of series that an Accept header asks for: body and content type."""
+    page: Callable[[str], Page]
+    """Makes the page of series that an Accept header asks for; called in any thread."""
     pulse: Pulse
     is_ready: Callable[[], bool]
 
@@ -99,6 +102,7 @@ class BoundedServer(web.Server):
             logger=_quiet_logger(),
             keepalive_timeout=bounds.request_seconds,
             lingering_time=0,
+            handler_cancellation=True,
             max_line_size=MAX_HEADER_BYTES,
             max_field_size=MAX_HEADER_BYTES,
         )
@@ -146,6 +150,7 @@ class Exposition:
         self._socket = server_socket
         self._vitals = vitals
         self._bounds = bounds or Bounds()
+        self._pages = Pages(vitals.page)
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._started: Future[None] = Future()
@@ -188,7 +193,7 @@ class Exposition:
 
     async def _answer(self, server: BoundedServer, request: web.BaseRequest) -> web.StreamResponse:
         server.extend(request.protocol)
-        routes: Mapping[str, Callable[[web.BaseRequest], web.Response]] = {
+        routes: Mapping[str, Handler] = {
             "/": _landing,
             "/metrics": self._metrics,
             "/healthz": self._healthz,
@@ -201,19 +206,19 @@ class Exposition:
             return web.json_response(
                 {"reason": "only GET and HEAD"}, status=405, headers={"Allow": "GET, HEAD"}
             )
-        return route(request)
+        return await route(request)
 
-    def _metrics(self, request: web.BaseRequest) -> web.Response:
-        body, kind = self._vitals.page(request.headers.get("Accept", ""))
-        return web.Response(body=body, headers={"Content-Type": kind})
+    async def _metrics(self, request: web.BaseRequest) -> web.StreamResponse:
+        accept = OPENMETRICS if OPENMETRICS in request.headers.get("Accept", "") else ""
+        return await self._pages.answer(request, accept)
 
-    def _healthz(self, _: web.BaseRequest) -> web.Response:
+    async def _healthz(self, _: web.BaseRequest) -> web.Response:
         age = self._vitals.pulse.age
         is_alive = age < self._bounds.alive_seconds
         reason = f"a tick ended {age:.1f} s ago" if is_alive else f"no tick ended for {age:.0f} s"
         return web.json_response({"reason": reason}, status=200 if is_alive else 503)
 
-    def _readyz(self, _: web.BaseRequest) -> web.Response:
+    async def _readyz(self, _: web.BaseRequest) -> web.Response:
         is_ready = self._vitals.is_ready()
         reason = "the registry can be used" if is_ready else "the registry cannot be used"
         return web.json_response({"reason": reason}, status=200 if is_ready else 503)
@@ -230,5 +235,5 @@ def _is_ours(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
-def _landing(_: web.BaseRequest) -> web.Response:
+async def _landing(_: web.BaseRequest) -> web.Response:
     return web.Response(text=LANDING_PAGE, content_type="text/html")
