@@ -127,6 +127,12 @@ class BoundedServer(web.Server):
         self._transports.pop(handler, None)
         self._calm(handler)
 
+    def pre_shutdown(self) -> None:
+        """Drop every connection: to those that do not read, aiohttp would go on sending."""
+        for transport in self._transports.values():
+            transport.abort()
+        super().pre_shutdown()
+
     def extend(self, handler: web.RequestHandler) -> None:
         """Give a connection time again: it is new, or it has asked."""
         if (transport := self._transports.pop(handler, None)) is None:
@@ -173,9 +179,8 @@ class Exposition:
         self._thread.join(timeout=START_SECONDS)
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._serve())
-        self._loop.close()
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
 
     async def _serve(self) -> None:
         server = BoundedServer(lambda request: self._answer(server, request), self._bounds)

@@ -58,7 +58,8 @@ def server(page: Page) -> Iterator[Exposition]:
         server.start()
         yield server
         page.may_end.set()
-        server.stop()
+        if server._thread.is_alive():
+            server.stop()
 
 
 @pytest.fixture
@@ -211,3 +212,23 @@ def test_clients_that_leave_leave_no_line_in_the_log(
     page.may_end.set()
     assert get(server)[:2] == (200, LARGE)
     assert caplog.records == []
+
+
+def test_it_stops_at_once_while_a_page_is_made(server: Exposition, page: Page) -> None:
+    page.may_end.clear()
+    with call(server):
+        page.is_begun.wait()
+        assert seconds_to_stop(server) < 2
+
+
+def test_it_stops_at_once_while_a_page_is_sent(server: Exposition, page: Page) -> None:
+    page.body = LARGE
+    with call(server) as client:
+        assert client.recv(1)
+        assert seconds_to_stop(server) < 2
+
+
+def seconds_to_stop(server: Exposition) -> float:
+    asked = time.monotonic()
+    server.stop()
+    return time.monotonic() - asked
