@@ -38,6 +38,11 @@ class Connection(asyncio.Protocol):
         self._end: ProbeError | None = None
         self._is_paused = False
 
+    @property
+    def is_asked_for_certificate(self) -> bool:
+        """Whether the server wanted a certificate of us when hands were shaken."""
+        return self._tls is not None and self._tls.is_asked_for_certificate
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "pause_reading")  # noqa: S101 -- uvloop's transports are no asyncio.Transport

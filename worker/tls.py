@@ -25,7 +25,9 @@ _MAJOR_VERSION = 3
 _MAX_RECORD = _HEADER + 16_384 + 256
 _MAX_REQUEST = 64
 """Bytes of a record of TLS 1.2 that asks for another handshake: it may ask thousands of times."""
-_HANDSHAKE = b"\x16"
+_HANDSHAKE, _ENCRYPTED_RECORD = b"\x16", b"\x17"
+_CERTIFICATE = b"\x0b"
+"""The first byte of the message that shows one."""
 _CERTIFICATE_END = re.compile("-----END (?:X509 )?CERTIFICATE-----")
 """By both names that OpenSSL knows."""
 _ENCRYPTED = "Proc-Type:"
@@ -45,6 +47,8 @@ class TlsSession:
         self._quiet = 0
         """Bytes of the last record, as long as it has given no data."""
         self._fault: ssl.SSLError | EOFError | ProbeError | None = None
+        self.is_asked_for_certificate = False
+        """Whether the server wanted one of us in the handshake: it was shown none."""
         self.is_held = False
         """Whether there is more to decrypt that the loop should not do in the same turn."""
 
@@ -60,6 +64,10 @@ class TlsSession:
             self._object.do_handshake()
         except ssl.SSLWantReadError:
             return False
+        finally:
+            flight = self.to_send()
+            self._outgoing.write(flight)
+            self.is_asked_for_certificate |= _shows_certificate(flight)
         self._received += self._incoming.read()
         return True
 
@@ -150,6 +158,19 @@ class TlsSession:
         record = bytes(received[:size])
         del received[:size]
         return record
+
+
+def _shows_certificate(flight: bytes) -> bool:
+    """Tell whether our words hold a certificate, as an empty one, which only who is asked sends.
+
+    In TLS 1.2 they begin with it, in clear; in TLS 1.3 nothing else but the end is encrypted.
+    """
+    encrypted = at = 0
+    while at < len(flight):
+        encrypted += flight[at : at + 1] == _ENCRYPTED_RECORD
+        at += _HEADER + int.from_bytes(flight[at + 3 : at + _HEADER])
+    is_in_clear = flight[:1] == _HANDSHAKE and flight[_HEADER : _HEADER + 1] == _CERTIFICATE
+    return is_in_clear or encrypted > 1
 
 
 def build_context(rules: TlsRules) -> ssl.SSLContext:

@@ -19,12 +19,13 @@ from testbed.misbehaving import (
     answering,
     babbling,
     dripping,
+    hang_up,
     mute,
 )
 from testbed.records import after_a_handshake
 from tests.faults.cell import carry, judge
 from tests.faults.dialects import POSTGRESQL, REDIS, Dialect
-from tests.faults.matrix import Case, Way, expect
+from tests.faults.matrix import Case, Expected, Way, expect
 from tests.faults.mongodb_cases import MONGODB
 from tests.faults.stage import Stage
 from worker.model import Engine, Reason
@@ -173,6 +174,28 @@ async def test_a_chain_of_certificates_that_is_too_long_is_tls(stage: Stage) -> 
     with MisbehavingServer(mute, tls=context) as server:
         case = case_at(REDIS, stage, server)
         judge(await carry(case, Engine.REDIS, Way.WIRE), case, expect(Reason.TLS))
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("group", ["X25519", "secp521r1"])
+@pytest.mark.parametrize(
+    ("asks", "expected"),
+    [
+        (ssl.CERT_NONE, expect(Reason.CLOSED)),
+        (ssl.CERT_OPTIONAL, expect(Reason.TLS, says="demands a certificate of us")),
+    ],
+)
+async def test_who_hangs_up_after_the_handshake_demands_a_certificate_only_if_he_asked_for_one(
+    asks: ssl.VerifyMode, expected: Expected, group: str, version: ssl.TLSVersion, stage: Stage
+) -> None:
+    """So do a proxy without its server, and a mongod that says why in its log alone."""
+    context = stage.certificates.good.server_context()
+    context.minimum_version = context.maximum_version = version
+    context.verify_mode = asks
+    context.set_ecdh_curve(group)  # the second is greeted twice in TLS 1.3
+    with MisbehavingServer(hang_up, tls=context) as server:
+        case = case_at(MONGODB, stage, server)
+        judge(await carry(case, Engine.MONGODB, Way.WIRE), case, expected)
 
 
 def test_no_server_makes_us_shake_hands_again() -> None:

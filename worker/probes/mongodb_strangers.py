@@ -48,7 +48,7 @@ async def _wants_a_certificate(network: Network, host: Host, tls: TlsRules) -> P
         try:
             await connection.read_exactly(1)
         except ProbeError as fault:
-            if fault.reason is Reason.CLOSED:
+            if fault.reason is Reason.CLOSED and connection.is_asked_for_certificate:
                 text = "the server hangs up after the TLS handshake: it demands a certificate of us"
                 return ProbeError(Reason.TLS, text)
     return None
