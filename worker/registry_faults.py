@@ -63,6 +63,8 @@ _WHATEVER_THE_DATA = (
     asyncpg.ObjectNotInPrerequisiteStateError,  # a lock that is not to be had
     asyncpg.OperatorInterventionError,
     asyncpg.PostgresSystemError,
+    asyncpg.SyntaxOrAccessError,  # a right or a name; a trigger's is not told from our function's
+    asyncpg.InvalidSchemaNameError,
 )
 """What no part of a statement's data is to blame for."""
 BAD_DATA = (
