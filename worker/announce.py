@@ -41,10 +41,11 @@ class Announcer:
 
     def unchanged(self, result: CheckResult) -> None:
         """Log what takes back a change that was told, and of which the registry never heard."""
-        told = self._told.pop(result.identity.database_id, None)
-        if told is None or result.status is None or result.status is told:
+        if result.status is None:
             return
-        self._write(_change(result, result.status, told), result)
+        told = self._told.pop(result.identity.database_id, None)
+        if told is not None and told is not result.status:
+            self._write(_change(result, result.status, told), result)
 
     def forget(self, database_id: UUID) -> None:
         """Drop what is known of a row that is gone, inactive or edited."""

@@ -152,8 +152,9 @@ async def test_a_change_that_the_registry_refuses_is_told_once_and_taken_back() 
     assert bench.told() == [(Status.UNHEALTHY, False)]
     assert bench.meter.failed == ["record"] * 3
     registry.is_mended = True
-    bench.outbox.put(renewed(row), make_result(row))
-    assert await bench.outbox.flush()
+    for reason in (Reason.INTERNAL, Reason.OK):
+        bench.outbox.put(renewed(row), make_result(row, reason))
+        assert await bench.outbox.flush()
     assert bench.told() == [(Status.UNHEALTHY, False), (Status.HEALTHY, False)]
 
 
