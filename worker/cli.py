@@ -6,9 +6,7 @@ import asyncio
 import json
 import os
 import sys
-import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 from uuid import UUID
@@ -17,28 +15,18 @@ import click
 
 from worker import __version__, app, logs, probes, schema_files, settings
 from worker.check import Checker
-from worker.connection import mask
 from worker.crash import tell
 from worker.deliver import check_facts
 from worker.errors import WorkerError
-from worker.model import CheckResult, Engine, Identity, Lease, RawRow, Reason, Status
+from worker.model import CheckResult, Reason, Status
 from worker.network import AddressRules, Network
 from worker.once import IncompleteError, check_once
 from worker.spellings import secrets_of
+from worker.unregistered import make_row
 
 PROGRAM = "health-worker"
 EXIT_UNHEALTHY = 1
 EXIT_UNUSABLE = 2
-NOBODY = UUID(int=0)
-SCHEMES = {
-    "mongodb": Engine.MONGODB,
-    "mongodb+srv": Engine.MONGODB,
-    "postgres": Engine.POSTGRESQL,
-    "postgresql": Engine.POSTGRESQL,
-    "redis": Engine.REDIS,
-    "rediss": Engine.REDIS,
-}
-"""Which engine an unregistered connection string speaks of."""
 
 
 def main() -> None:
@@ -155,7 +143,7 @@ def probe(url: str | None, *, url_env: str | None, config: str, ssl: bool, as_js
     log = logs.configure(read.log_level, read.log_format, sys.stderr)
     text = _url(url, url_env)
     table = probes.table(read.probes, read.mongodb_driver, Network(AddressRules.allow_everything()))
-    row = _unregistered(text, config, ssl_enabled=ssl)
+    row = make_row(text, config, ssl_enabled=ssl)
     checker = Checker(table, log, deadline=read.check_deadline_seconds, default_interval=60)
     result = app.run_loop(checker.check(row))
     document = _document(result)
@@ -218,30 +206,6 @@ def _url(url: str | None, name: str | None) -> str:
     if not text.strip():
         raise WorkerError("the connection string is empty")
     return text.strip()
-
-
-def _unregistered(text: str, config: str, *, ssl_enabled: bool) -> RawRow:
-    """Make a row of a connection string that no registry knows."""
-    try:
-        is_object = isinstance(json.loads(config), dict)
-    except (ValueError, RecursionError):
-        is_object = False
-    if not is_object:
-        raise WorkerError('--config is no JSON object such as {"connectTimeout": 1000}')
-    now = datetime.now(UTC)
-    scheme = text.partition("://")[0].lower()
-    if scheme not in SCHEMES:
-        raise WorkerError(f"the URL starts with none of {', '.join(SCHEMES)} and then ://")
-    return RawRow(
-        identity=Identity(NOBODY, NOBODY, mask(text), SCHEMES[scheme]),
-        connection_string=text,
-        is_decrypted=True,
-        config=config,
-        ssl_enabled=ssl_enabled,
-        lease=Lease(1, now, now + timedelta(days=1), now, time.monotonic()),
-        status=Status.UNKNOWN,
-        last_reason=None,
-    )
 
 
 def _show(results: Sequence[CheckResult]) -> None:

@@ -169,13 +169,16 @@ class Dispatcher:
         """
         surplus: dict[UUID, Lease] = {}
         running = self._slots.by_id()
+        ended = {
+            row.identity.database_id: number for number, (row, _) in enumerate(self._ended_checks)
+        }
         for row in rows:
             task = running.get(row.identity.database_id)
             if self._is_draining:
                 self._cut[row.identity.database_id] = row.lease
             elif task and self._slots.rows[task].lease.revision == row.lease.revision:
                 self._renewed[task] = row.lease
-            elif self._renew_ended(row.identity.database_id, row.lease):
+            elif self._renew(row, ended.get(row.identity.database_id)):
                 continue
             elif not self._slots.free:  # what is remembered started meanwhile
                 surplus[row.identity.database_id] = row.lease
@@ -183,13 +186,14 @@ class Dispatcher:
                 self._start(row)
         return surplus
 
-    def _renew_ended(self, database_id: UUID, claim: Lease) -> bool:
+    def _renew(self, claimed: RawRow, ended: int | None) -> bool:
         """Give a claim's lease to the result that it crossed, if there is one."""
-        for number, (row, result) in enumerate(self._ended_checks):
-            if row.identity.database_id == database_id and result.is_newer_than(claim):
-                self._ended_checks[number] = row, replace(result, lease=claim)
+        if ended is not None:
+            row, result = self._ended_checks[ended]
+            if result.is_newer_than(claimed.lease):
+                self._ended_checks[ended] = row, replace(result, lease=claimed.lease)
                 return True
-        return self._outbox.renew(database_id, claim)
+        return self._outbox.renew(claimed.identity.database_id, claimed.lease)
 
     async def _await_claim(self) -> None:
         """Wait for a claim on its way: what it leases has to be given back."""

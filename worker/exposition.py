@@ -16,14 +16,12 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from worker.errors import WorkerError
-from worker.pages import Page, Pages
+from worker.pages import OPENMETRICS, Page, Pages
 from worker.watchdog import ALIVE_SECONDS, STUCK_SECONDS, Pulse, end_stuck_process, watch
 
 BACKLOG = 1024
 START_SECONDS = 10.0
 MAX_HEADER_BYTES = 4096
-OPENMETRICS = "application/openmetrics-text"
-"""What in an Accept header asks for the other format of the page."""
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 

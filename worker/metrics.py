@@ -19,13 +19,11 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from worker.fleet import Fleet
 from worker.fleet_series import render
 from worker.model import CheckResult, Engine, Phase, Reason, Status
+from worker.pages import OPENMETRICS, Page
 
 PREFIX = "database_health"
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 LATENESS_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
-
-Page = tuple[bytes, str]
-"""A body and its content type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +120,7 @@ class Metrics:
     def page(self, accept: str) -> Page:
         """Write every series, in the format that an Accept header asks for; in any thread."""
         fleet = render(self._fleet.states().values())
-        if "application/openmetrics-text" in accept:
+        if OPENMETRICS in accept:
             rest = openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call]  # the library has no type here
             return fleet + rest, openmetrics.CONTENT_TYPE_LATEST
         return fleet + exposition.generate_latest(self._registry), exposition.CONTENT_TYPE_LATEST

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from uuid import UUID
 
@@ -43,8 +44,6 @@ class Outbox:
         self._complain = complain
         self._pending: dict[UUID, CheckResult] = {}
         self._memory = Memory()
-        self._refused_ids: set[UUID] = set()
-        """Rows whose results are about to be recorded as ours."""
         self._flushing = asyncio.Lock()
         self._wake = asyncio.Event()
 
@@ -97,7 +96,10 @@ class Outbox:
                 for start in range(0, len(waiting), BATCH):
                     ids = islice(waiting, start, start + BATCH)
                     batch = [self._pending[key] for key in ids if key in self._pending]
-                    self._settle(batch, await record(self._registry, batch, self._refused))
+                    refused: set[UUID] = set()
+                    complain = partial(self._refused, refused)
+                    recorded = await record(self._registry, batch, complain)
+                    self._settle(batch, recorded, refused)
                 await self._announcer.mark()
             except RegistryUnavailableError:
                 for result in self._pending.values():
@@ -107,13 +109,13 @@ class Outbox:
                 self._meter.pending(len(self._pending))
             return not any(key in self._pending for key in waiting)
 
-    def _refused(self, result: CheckResult) -> None:
-        """Say what the registry will not know, and let what waits go before it."""
+    def _refused(self, refused: set[UUID], result: CheckResult) -> None:
+        """Say and note what the registry will not know, and let what waits go before it."""
         self._complain(REFUSED)
         self._meter.registry_failed("record")
         self._announce_unrecorded(result)
         database_id = result.identity.database_id
-        self._refused_ids.add(database_id)
+        refused.add(database_id)
         if self._pending.get(database_id) is result:
             self._pending[database_id] = self._pending.pop(database_id)
 
@@ -129,7 +131,9 @@ class Outbox:
         """Drop the remembered rows whose due time has passed: any replica may claim them."""
         self._memory.forget_due(but=self._pending)
 
-    def _settle(self, batch: Sequence[CheckResult], recorded: Sequence[Recorded]) -> None:
+    def _settle(
+        self, batch: Sequence[CheckResult], recorded: Sequence[Recorded], refused: Container[UUID]
+    ) -> None:
         by_id = {result.identity.database_id: result for result in batch}
         for outcome in recorded:
             result = by_id[outcome.database_id]
@@ -141,9 +145,8 @@ class Outbox:
                 self._announcer.recorded(change, result)
             elif outcome.next_due is None:
                 self._announcer.forget(outcome.database_id)
-            elif outcome.database_id not in self._refused_ids:
+            elif outcome.database_id not in refused:
                 self._announcer.unchanged(result)
-            self._refused_ids.discard(outcome.database_id)
 
     def _remember(self, result: CheckResult, outcome: Recorded) -> None:
         known = self._memory.get(outcome.database_id)

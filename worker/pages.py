@@ -14,6 +14,8 @@ from aiohttp import web
 
 Page = tuple[bytes, str]
 """A body and its content type."""
+OPENMETRICS = "application/openmetrics-text"
+"""What in an Accept header asks for the other of the two formats."""
 MAX_OLDER_PAGES = 4
 """Pages that are still being sent when the next one is made; each may have 14 MB and more."""
 PIECE_BYTES = 32_768

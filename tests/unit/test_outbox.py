@@ -173,6 +173,19 @@ class Particular(FakeRegistry):
         return await super().record(results)
 
 
+async def test_a_change_that_the_registry_refused_in_every_form_is_taken_back_at_once() -> None:
+    row, registry = make_row(status=Status.HEALTHY), Particular()
+    bench = Bench(registry)
+    registry.statuses[row.identity.database_id] = Status.HEALTHY
+    registry.refused.add(row.identity.database_id)
+    bench.outbox.put(row, make_result(row, Reason.REFUSED))
+    assert not await bench.outbox.flush()
+    registry.refused.clear()
+    bench.outbox.put(renewed(row), make_result(row))
+    assert await bench.outbox.flush()
+    assert bench.told() == [(Status.UNHEALTHY, False), (Status.HEALTHY, False)]
+
+
 async def test_one_refused_row_of_many_is_found_by_halving_and_waits_behind_the_others() -> None:
     registry = Particular()
     bench = Bench(registry)

@@ -13,8 +13,8 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse
 import psutil
 import pytest
 
-from worker.exposition import OPENMETRICS, Exposition, Vitals, bind
-from worker.pages import MAX_OLDER_PAGES
+from worker.exposition import Exposition, Vitals, bind
+from worker.pages import MAX_OLDER_PAGES, OPENMETRICS
 from worker.watchdog import Pulse
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
