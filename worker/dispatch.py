@@ -201,17 +201,22 @@ class Dispatcher:
             return
 
     def _start_remembered(self) -> None:
+        if self._is_draining:
+            return
         checked = {row.identity.database_id for row, _ in self._ended_checks}
         checked |= self._slots.by_id().keys()
         left: list[RawRow] = []
-        for row in self._outbox.due_rows():
-            is_idle = row.identity.database_id not in checked
-            if is_idle and self._slots.fits(row) and not self._is_draining:
-                self._start(row)
-                continue
-            self._outbox.postpone(row)
-            if is_idle:
+
+        def has_slot(row: RawRow) -> bool:
+            if row.identity.database_id in checked:
+                return False
+            fits = self._slots.fits(row)
+            if not fits:
                 left.append(row)
+            return fits
+
+        for row in self._outbox.due_rows(has_slot):
+            self._start(row)
         self._slots.note_left(left)
 
     def _start(self, row: RawRow) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
@@ -35,11 +35,6 @@ class Memory:
         """Set when a remembered row is due."""
         self._due[database_id] = due
 
-    def put_back(self, row: RawRow) -> None:
-        """Make a row that was taken due again since when it was, so that its wait goes on."""
-        waited = (row.lease.slot - row.lease.claimed_at).total_seconds()
-        self._due[row.identity.database_id] = row.lease.claimed_monotonic + waited
-
     def note(self, row: RawRow, status: Status) -> None:
         """Set the status of a remembered row, as it was told last."""
         if row.status is not status:
@@ -56,10 +51,15 @@ class Memory:
             if key not in but:
                 self.forget(key)
 
-    def take_due(self) -> Iterator[RawRow]:
-        """Yield the rows that are due, the most overdue first, each once until it is due again."""
+    def take_due(self, is_wanted: Callable[[RawRow], bool]) -> Iterator[RawRow]:
+        """Yield the rows that are due, the most overdue first, each once until it is due again.
+
+        One that is not wanted now stays due since when it was.
+        """
         for key in sorted(self._overdue(), key=self._due.__getitem__):
             row, due = self._rows[key], self._due[key]
+            if not is_wanted(row):
+                continue
             self._due[key] = float("inf")
             late = timedelta(seconds=due - row.lease.claimed_monotonic)
             slot = row.lease.claimed_at + late

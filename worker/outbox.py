@@ -119,13 +119,9 @@ class Outbox:
         if self._pending.get(database_id) is result:
             self._pending[database_id] = self._pending.pop(database_id)
 
-    def due_rows(self) -> Iterable[RawRow]:
+    def due_rows(self, is_wanted: Callable[[RawRow], bool]) -> Iterable[RawRow]:
         """Take the remembered rows that are due: in an outage nobody else checks them."""
-        return self._memory.take_due()
-
-    def postpone(self, row: RawRow) -> None:
-        """Keep a row due that there was no slot for."""
-        self._memory.put_back(row)
+        return self._memory.take_due(is_wanted)
 
     def forget_due(self) -> None:
         """Drop the remembered rows whose due time has passed: any replica may claim them."""

@@ -20,6 +20,8 @@ class Slots:
         self.rows: dict[Task, RawRow] = {}
         self.waiting: set[Task] = set()
         """Those whose due time has not come yet."""
+        self._slow = 0
+        """How many of the rows are slow: counted, for an outage asks for each row that is due."""
         self._is_hungry = False
         """Whether the last claim filled the slots, so that more may be due."""
         self._is_hungry_for_slow = False
@@ -34,8 +36,7 @@ class Slots:
     @property
     def slow_room(self) -> int:
         """How many more slow ones."""
-        slow = sum(row.is_slow for row in self.rows.values())
-        return max(0, max(1, self._most // 2) - slow)
+        return max(0, max(1, self._most // 2) - self._slow)
 
     @property
     def are_short(self) -> bool:
@@ -61,6 +62,7 @@ class Slots:
     def take(self, task: Task, row: RawRow) -> None:
         """Give a slot to a row that waits for its due time."""
         self.rows[task] = row
+        self._slow += row.is_slow
         self.waiting.add(task)
 
     def start(self, task: Task) -> None:
@@ -71,6 +73,7 @@ class Slots:
     def leave(self, task: Task) -> RawRow:
         """Free a slot."""
         row = self.rows.pop(task)
+        self._slow -= row.is_slow
         self.waiting.discard(task)
         self._look_for_room()
         return row

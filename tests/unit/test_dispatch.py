@@ -52,6 +52,12 @@ class Bench:
         await self.until(lambda: len(self.log.of(Event.CHECK_FINISHED)) == 1)
         return row
 
+    def make_due(self, row: RawRow) -> None:
+        """Let a remembered row be due since its slot."""
+        waited = (row.lease.slot - row.lease.claimed_at).total_seconds()
+        due = row.lease.claimed_monotonic + waited
+        self.outbox._memory.schedule(row.identity.database_id, due)
+
     async def until(self, condition: Callable[[], bool]) -> None:
         for _ in range(500):
             if condition():
@@ -160,7 +166,7 @@ async def test_in_an_outage_exactly_what_is_remembered_is_checked_and_on_time(
     row = await bench.remember()
     bench.registry.is_away = True
     bench.registry.due = [make_row()]
-    bench.outbox.postpone(row)
+    bench.make_due(row)
     await bench.dispatcher.tick()
     await bench.until(lambda: len(bench.checker.checked) == 2)
     assert bench.checker.checked[1].identity == row.identity
@@ -174,7 +180,7 @@ async def test_in_an_outage_slots_are_filled_as_they_become_free_and_waits_go_on
     bench.registry.is_away = True
     for row in rows:
         bench.outbox.put(row, make_result(row, reason))
-        bench.outbox.postpone(row)
+        bench.make_due(row)
     refill = asyncio.create_task(bench.dispatcher.refill())
     await bench.dispatcher.tick()
     await bench.until(lambda: len(bench.checker.checked) == len(rows))
@@ -202,11 +208,11 @@ async def test_while_only_the_claim_fails_what_is_remembered_is_checked_and_reco
     row = await bench.remember()
     await bench.outbox.flush()
     registry.is_unclaimable = True
-    bench.outbox.postpone(row)
+    bench.make_due(row)
     await bench.dispatcher.tick()
     await bench.until(lambda: len(bench.log.of(Event.CHECK_FINISHED)) == 2)
     assert await bench.outbox.flush()
-    bench.outbox.postpone(row)
+    bench.make_due(row)
     await bench.dispatcher.tick()
     await bench.until(lambda: len(bench.log.of(Event.CHECK_FINISHED)) == 3)
     assert await bench.outbox.flush()
@@ -218,7 +224,7 @@ async def test_a_claim_that_works_forgets_what_is_due_for_any_replica_may_have_i
     bench = Bench(registry=registry)
     row = await bench.remember()
     await bench.outbox.flush()
-    bench.outbox.postpone(row)
+    bench.make_due(row)
     await bench.dispatcher.tick()
     registry.is_unclaimable = True
     await bench.dispatcher.tick()
@@ -233,7 +239,7 @@ async def test_a_registry_that_falls_silent_keeps_no_tick_and_no_remembered_row_
     began = time.monotonic()
     await bench.dispatcher.tick()
     assert time.monotonic() - began < PATIENCE_SECONDS + 1
-    bench.outbox.postpone(row)
+    bench.make_due(row)
     began = time.monotonic()
     await bench.dispatcher.tick()
     assert time.monotonic() - began < CUT_OFF_PATIENCE_SECONDS + 1
@@ -287,14 +293,14 @@ async def test_a_remembered_row_that_is_still_being_checked_is_not_checked_twice
     await bench.dispatcher.tick()
     await bench.until(lambda: len(bench.checker.checked) == 2)
     bench.registry.is_away = True
-    bench.outbox.postpone(row)
+    bench.make_due(row)
     for _ in range(2):
         await bench.dispatcher.tick()
         await asyncio.sleep(0.05)
     assert len(bench.checker.checked) == 2
     bench.checker.gate.set()
     await bench.until(lambda: len(bench.log.of(Event.CHECK_FINISHED)) == 2)
-    bench.outbox.postpone(row)
+    bench.make_due(row)
     await bench.dispatcher.tick()
     await bench.until(lambda: len(bench.checker.checked) == 3)
 
@@ -307,7 +313,7 @@ async def test_a_remembered_row_whose_result_is_just_on_its_way_is_not_checked_a
     await bench.dispatcher.tick()
     await bench.until(lambda: bool(bench.dispatcher._ended_checks))
     bench.registry.is_away = True
-    bench.outbox.postpone(row)
+    bench.make_due(row)
     await bench.dispatcher.tick()
     await asyncio.sleep(2 * GATHER_SECONDS)
     assert len(bench.checker.checked) == 2
@@ -399,7 +405,7 @@ async def test_a_claim_that_comes_back_late_never_takes_more_slots_than_there_ar
     bench.registry.silence = silence = asyncio.Event()
     await bench.dispatcher.tick()
     for row in known:
-        bench.outbox.postpone(row)
+        bench.make_due(row)
     await bench.dispatcher.tick()
     late = [make_row(), make_row()]
     bench.registry.due = list(late)
