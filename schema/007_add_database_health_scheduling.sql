@@ -424,8 +424,11 @@ set enable_seqscan = off set jit = off set lock_timeout = '5s' as $f$
     select from platform.databases d where d.status = 'active' limit databases + 1) counted
 $f$;
 
--- Walks by id: a slice that is not full is the last.
-create or replace function platform.database_health_snapshot(after uuid, batch integer)
+-- Walks by id: a slice that is not full is the last. `since` leaves out the rows that no transaction
+-- from that one on has written; one that writes for long brings all that was written since it began.
+drop function if exists platform.database_health_snapshot(uuid, integer);
+create or replace function platform.database_health_snapshot(
+  after uuid, batch integer, since xid8 default null)
 returns table (database_id uuid, project_id uuid, name text, engine text, status text,
   reason text, latency_seconds double precision, last_health_check_at timestamptz)
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -435,7 +438,16 @@ set enable_seqscan = off set jit = off set lock_timeout = '5s' as $f$
   from platform.databases d
   left join platform.database_schedules s on s.database_id = d.id
   where d.status = 'active' and d.id > coalesce(after, '00000000-0000-0000-0000-000000000000')
+    and (since is null or least(age(d.xmin), age(s.xmin)) <= age(since::xid))
   order by d.id limit batch
+$f$;
+
+create or replace function platform.count_active_databases()
+returns table (engine text, status text, databases bigint)
+language sql stable security definer set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set jit = off set lock_timeout = '5s' as $f$
+  select d.type, d.health_check_status, count(*) from platform.databases d
+  where d.status = 'active' group by 1, 2
 $f$;
 
 -- For a fleet too large for a snapshot: who counts walks through the ids, a slice at a time.
@@ -509,7 +521,8 @@ revoke all on function
   platform.record_database_health(jsonb),
   platform.give_back_databases(jsonb),
   platform.has_more_databases_than(integer),
-  platform.database_health_snapshot(uuid, integer),
+  platform.database_health_snapshot(uuid, integer, xid8),
+  platform.count_active_databases(),
   platform.count_slice_of_databases(uuid, integer),
   platform.count_overdue_databases(interval),
   platform.claim_unannounced_changes(interval, integer),
@@ -525,7 +538,8 @@ grant execute on function
   platform.record_database_health(jsonb),
   platform.give_back_databases(jsonb),
   platform.has_more_databases_than(integer),
-  platform.database_health_snapshot(uuid, integer),
+  platform.database_health_snapshot(uuid, integer, xid8),
+  platform.count_active_databases(),
   platform.count_slice_of_databases(uuid, integer),
   platform.count_overdue_databases(interval),
   platform.claim_unannounced_changes(interval, integer),

@@ -23,7 +23,6 @@ from worker.spellings import secrets_of
 from worker.watchdog import Pulse
 
 REFRESH_SECONDS = 15.0
-MIN_OVERDUE_SECONDS = 5.0
 SWITCH_SECONDS = 0.0005
 """How long a thread keeps the interpreter from another: while a large page is written, the main
 loop would wait Python's 5 ms after each of its system calls."""
@@ -144,10 +143,8 @@ class App:
 
     async def _refresh(self, parts: Parts) -> None:
         """Read the fleet for the metrics, and announce what a killed worker left."""
-        limit = self._settings.metrics_max_databases
-        overdue_after = max(MIN_OVERDUE_SECONDS, 2 * self._settings.tick_seconds)
         try:
-            snapshot = await parts.registry.snapshot(limit, overdue_after, parts.fleet.states())
+            survey = await parts.refresh.run()
             await parts.announcer.adopt()
         except RegistryUnavailableError:
             return
@@ -157,20 +154,18 @@ class App:
         except Exception as error:  # noqa: BLE001 -- a broken refresh must not end the clock
             self._crashed("refresh", error)
             return
-        if snapshot.states is None:
-            parts.fleet.close()
-            self._say_that_series_are_off(limit)
-        else:
-            parts.fleet.replace(snapshot.states, snapshot.taken_at)
-        if snapshot.counts is not None:
-            parts.metrics.count(snapshot.counts)
-        parts.metrics.overdue(snapshot.overdue)
-        parts.dispatcher.note_overdue(snapshot.overdue)
+        if not survey.is_shown:
+            self._say_that_series_are_off()
+        if survey.counts is not None:
+            parts.metrics.count(survey.counts)
+        parts.metrics.overdue(survey.overdue)
+        parts.dispatcher.note_overdue(survey.overdue)
 
-    def _say_that_series_are_off(self, limit: int) -> None:
+    def _say_that_series_are_off(self) -> None:
         if self._has_said_that_series_are_off:
             return
         self._has_said_that_series_are_off = True
+        limit = self._settings.metrics_max_databases
         self._log(
             Event.DATABASE_SERIES_OFF,
             "warn",

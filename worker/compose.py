@@ -16,9 +16,12 @@ from worker.metrics import Metrics
 from worker.network import AddressRules, Network
 from worker.outbox import Outbox
 from worker.ports import Log
+from worker.refresh import Refresh
 from worker.registry import Pace, Registry
 from worker.registry_connection import RegistryConnection
 from worker.settings import Settings
+
+MIN_OVERDUE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +31,9 @@ class Parts:
     settings: Settings
     log: Log
     metrics: Metrics
-    fleet: Fleet
     connection: RegistryConnection
     registry: Registry
+    refresh: Refresh
     announcer: Announcer
     outbox: Outbox
     dispatcher: Dispatcher
@@ -67,6 +70,12 @@ def make_registry(
     return connection, Registry(connection, pace)
 
 
+def make_refresh(settings: Settings, registry: Registry, fleet: Fleet) -> Refresh:
+    """Make the one that keeps the fleet's states true to the registry."""
+    overdue_after = max(MIN_OVERDUE_SECONDS, 2 * settings.tick_seconds)
+    return Refresh(registry, fleet, settings.metrics_max_databases, overdue_after)
+
+
 def build(settings: Settings, log: Log) -> Parts:
     """Put a worker together; contacts nobody."""
     fleet = Fleet()
@@ -83,7 +92,17 @@ def build(settings: Settings, log: Log) -> Parts:
         sinks,
         settings.max_concurrent_checks,
     )
-    return Parts(settings, log, metrics, fleet, connection, registry, announcer, outbox, dispatcher)
+    return Parts(
+        settings,
+        log,
+        metrics,
+        connection,
+        registry,
+        make_refresh(settings, registry, fleet),
+        announcer,
+        outbox,
+        dispatcher,
+    )
 
 
 async def _protect_registry(rules: AddressRules, url: str) -> None:

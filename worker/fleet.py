@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
 from worker.model import CheckResult, DatabaseState, Identity
@@ -60,11 +60,25 @@ class Fleet:
             self._states = states
             self._is_too_large = False
 
+    def update(self, changed: Iterable[DatabaseState], taken_at: float) -> None:
+        """Take what changed since the last snapshot; all else holds still."""
+        with self._lock:
+            for theirs in changed:
+                database_id = theirs.identity.database_id
+                if database_id in self._laid:
+                    if _time(theirs) < _time(self._states[database_id]) < taken_at + AHEAD_SECONDS:
+                        continue
+                    self._laid.discard(database_id)
+                self._states[database_id] = theirs
+
     def close(self) -> None:
         """Show no database until the next snapshot: the fleet is larger than what is shown."""
         with self._lock:
             self._states, self._laid = {}, set()
             self._is_too_large = True
+
+    def __len__(self) -> int:
+        return len(self._states)
 
     def states(self) -> Mapping[UUID, DatabaseState]:
         """Copy the states as they are now."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +16,7 @@ from worker.ports import Recorded
 from worker.registry_connection import RegistryConnection
 from worker.registry_rows import (
     read_change,
+    read_counts,
     read_recorded,
     read_row,
     read_state,
@@ -26,8 +26,6 @@ from worker.registry_rows import (
 TEND_BATCH = 500
 STATES_AT_ONCE = 500
 """Ten thousand in one go would hold up every check by 50 ms, and the garbage collection more."""
-COUNT_BATCH = 20_000
-"""Rows counted at a time in a fleet without snapshot: about 20 ms of the registry's every 15 s."""
 ANNOUNCE_AFTER = timedelta(seconds=30)
 CHANGES_BATCH = 500
 LEASE_MARGIN_SECONDS = 15.0
@@ -35,7 +33,7 @@ LEASE_MARGIN_SECONDS = 15.0
 _SNAPSHOT = (
     "select database_id, project_id, name, engine, status, reason, latency_seconds,"
     " extract(epoch from last_health_check_at)::double precision as checked_at"
-    " from platform.database_health_snapshot($1, $2)"
+    " from platform.database_health_snapshot($1, $2, $3)"
 )
 TICK_JITTER = 0.4
 """By how much of itself a tick may be longer or shorter: of replicas whose ticks kept their phases,
@@ -59,15 +57,16 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The whole fleet as the registry knew it at `taken_at`, a POSIX timestamp of its clock."""
+class Facts:
+    """What the registry tells of its whole fleet without a look at its rows."""
 
-    states: Sequence[DatabaseState] | None
-    """None where the fleet is larger than was asked for."""
-    counts: Mapping[Group, int] | None
-    """Active databases; None while a large fleet has not been counted to its end."""
+    is_large: bool
+    """Whether the fleet is larger than was asked for."""
     overdue: int
     taken_at: float
+    """POSIX timestamp of the registry's clock."""
+    transaction: int
+    """The oldest transaction that may have been under way."""
 
 
 class Registry:
@@ -77,7 +76,6 @@ class Registry:
         self._connection = connection
         self._pace = pace
         self._tended: UUID | None = None
-        self._census = Census(COUNT_BATCH)
         self._clock: tuple[datetime, float] | None = None
         """The registry's time and the monotonic seconds at which it was read."""
 
@@ -166,42 +164,36 @@ class Registry:
             "announce", "select platform.mark_changes_announced($1)", list(change_ids)
         )
 
-    async def snapshot(
-        self, max_databases: int, overdue_after: float, known: Mapping[UUID, DatabaseState]
-    ) -> Snapshot:
-        """Read the fleet; where it is larger than `max_databases`, only count a slice of it.
+    async def facts(self, max_databases: int, overdue_after: float) -> Facts:
+        """Tell whether there are more than `max_databases`, and how many are overdue.
 
-        A database is overdue when it has been due for longer than `overdue_after` seconds. The
-        states that hold still are those that are `known`, not equal ones.
+        A database is overdue when it has been due for longer than `overdue_after` seconds.
         """
         asked = time.monotonic()
         (facts,) = await self._connection.fetch(
             "snapshot",
             "select platform.has_more_databases_than($1) as is_large,"
-            " platform.count_overdue_databases($2) as overdue, now() as registry_now",
+            " platform.count_overdue_databases($2) as overdue, now() as registry_now,"
+            " pg_snapshot_xmin(pg_current_snapshot()) as transaction",
             max_databases,
             timedelta(seconds=overdue_after),
         )
         self._clock = facts["registry_now"], asked
-        states: Sequence[DatabaseState] | None = None
-        if facts["is_large"]:
-            counts = await self._count_on()
-        else:
-            self._census = Census(COUNT_BATCH)  # half a walk of now would be of another day later
-            states, counts = await self._states(known)
-        return Snapshot(
-            states=states,
-            counts=counts,
-            overdue=facts["overdue"],
-            taken_at=facts["registry_now"].timestamp(),
+        return Facts(
+            facts["is_large"],
+            facts["overdue"],
+            facts["registry_now"].timestamp(),
+            facts["transaction"],
         )
 
-    async def _states(
-        self, known: Mapping[UUID, DatabaseState]
-    ) -> tuple[Sequence[DatabaseState], Mapping[Group, int]]:
-        """Walk through the fleet and count it by the way."""
+    async def states(
+        self, known: Mapping[UUID, DatabaseState], since: int | None
+    ) -> Sequence[DatabaseState]:
+        """Walk through the active fleet, or what may have changed in it since a transaction.
+
+        States that hold still are those that are `known`, not equal ones.
+        """
         states: list[DatabaseState] = []
-        counts: Counter[Group] = Counter()
         after: UUID | None = None
         while True:
             found = await self._connection.read(
@@ -210,22 +202,30 @@ class Registry:
                 _SNAPSHOT,
                 after,
                 STATES_AT_ONCE,
+                since,
             )
             states += found
-            counts.update((state.identity.engine, state.status) for state in found)
             if len(found) < STATES_AT_ONCE:
-                return states, counts
+                return states
             after = found[-1].identity.database_id
 
-    async def _count_on(self) -> Mapping[Group, int] | None:
+    async def count(self) -> Mapping[Group, int]:
+        """Count the active databases; looks at all of them."""
+        return await self._connection.read(
+            read_counts,
+            "snapshot",
+            "select * from platform.count_active_databases()",
+        )
+
+    async def count_slice(self, census: Census) -> None:
+        """Go on with a census by one slice."""
         await self._connection.read(
-            self._census.add,
+            census.add,
             "snapshot",
             "select * from platform.count_slice_of_databases($1, $2)",
-            self._census.after,
-            self._census.batch,
+            census.after,
+            census.batch,
         )
-        return self._census.counts
 
     def _expected(self, monotonic: float) -> datetime | None:
         """Tell what the registry's clock should show, so that it can see that it was moved."""

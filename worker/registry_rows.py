@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -124,6 +125,14 @@ def read_state(row: Mapping[str, Any], known: DatabaseState | None) -> DatabaseS
         latency=latency,
         checked_at=checked_at,
     )
+
+
+def read_counts(rows: Iterable[Mapping[str, Any]]) -> Mapping[tuple[str, str], int]:
+    """Read how many databases there are of each engine and status."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        counts[row["engine"], _read_status(row["status"])] += row["databases"]
+    return counts
 
 
 def _is_of(row: Mapping[str, Any], identity: Identity) -> bool:

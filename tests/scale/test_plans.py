@@ -122,6 +122,7 @@ async def test_giving_back_goes_by_id(large_registry: Any) -> None:
         "select platform.has_more_databases_than(1000)",
         "select * from platform.count_slice_of_databases(null, 1000)",
         "select * from platform.database_health_snapshot(null, 500)",
+        "select * from platform.database_health_snapshot(null, 500, '1')",
         "select platform.count_overdue_databases(interval '5 s')",
         "select * from platform.claim_unannounced_changes(interval '30 s', 500)",
         "select platform.mark_changes_announced(array[1, 2, 3])",

@@ -270,6 +270,7 @@ CALLS = (
     "platform.give_back_databases($$[{DATABASE}]$$)",
     "platform.has_more_databases_than(9)",
     "platform.database_health_snapshot(null, 9)",
+    "platform.count_active_databases()",
     "platform.count_slice_of_databases(null, 9)",
     "platform.count_overdue_databases('1 s')",
     "platform.claim_unannounced_changes('0', 9)",

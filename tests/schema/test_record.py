@@ -297,19 +297,6 @@ async def test_the_snapshot_shows_the_active_fleet_and_the_counts_go_through_all
     assert await worker.fetchval(overdue, timedelta(seconds=110)) == 0
 
 
-async def test_a_fleet_that_was_small_meanwhile_is_counted_from_its_beginning(
-    owner: Any, add: Add, registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("worker.registry.COUNT_BATCH", 2)
-    registry._census.batch = 2
-    *first, _ = sorted([await add() for _ in range(3)])
-    minute = 60
-    assert (await registry.snapshot(1, minute, {})).counts is None
-    assert (await registry.snapshot(3, minute, {})).counts == {("redis", "unknown"): 3}
-    await owner.execute("delete from platform.databases where id = any ($1)", first)
-    assert (await registry.snapshot(0, minute, {})).counts == {("redis", "unknown"): 1}
-
-
 @pytest.mark.parametrize(
     ("table", "key", "recorded"),
     [("databases", "id", 3), ("database_schedules", "database_id", 2)],

@@ -140,6 +140,7 @@ WORKER_FUNCTIONS = {
     "give_back_databases",
     "database_health_snapshot",
     "has_more_databases_than",
+    "count_active_databases",
     "count_slice_of_databases",
     "count_overdue_databases",
     "claim_unannounced_changes",

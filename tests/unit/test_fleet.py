@@ -37,6 +37,20 @@ def test_a_row_that_the_snapshot_no_longer_holds_is_gone() -> None:
     assert not fleet.states()
 
 
+def test_what_changed_is_taken_unless_a_result_is_newer_and_the_rest_holds_still() -> None:
+    fleet, made, other = Fleet(), result(Reason.REFUSED), identity("another")
+    at = made.lease.registry_time(made.finished)
+    fleet.lay(made)
+    fleet.update([state(made.identity, Status.HEALTHY, at - 10)], at + 1)
+    assert statuses(fleet) == {Status.UNHEALTHY}
+    fleet.update([state(other, Status.DEGRADED, at)], at + 1)
+    assert statuses(fleet) == {Status.UNHEALTHY, Status.DEGRADED}
+    fleet.update([state(made.identity, Status.HEALTHY, at + 10)], at + 11)
+    fleet.update([], at + 12)
+    assert statuses(fleet) == {Status.HEALTHY, Status.DEGRADED}
+    assert len(fleet) == 2
+
+
 def test_our_own_trouble_leaves_the_last_state() -> None:
     fleet, made = Fleet(), result()
     fleet.lay(made)
@@ -65,6 +79,8 @@ def test_a_fleet_that_is_too_large_shows_nothing_until_the_next_snapshot() -> No
 def test_a_result_from_before_the_registrys_clock_was_set_back_hides_no_newer_one() -> None:
     fleet, made = Fleet(), result(Reason.REFUSED)
     at = made.lease.registry_time(made.finished)
-    fleet.lay(replace(made, finished=made.finished + 3600))
-    fleet.replace([state(made.identity, Status.HEALTHY, at + 1)], at + 2)
-    assert statuses(fleet) == {Status.HEALTHY}
+    for take in (fleet.replace, fleet.update):
+        fleet.lay(replace(made, finished=made.finished + 3600))
+        assert statuses(fleet) == {Status.UNHEALTHY}
+        take([state(made.identity, Status.HEALTHY, at + 1)], at + 2)
+        assert statuses(fleet) == {Status.HEALTHY}
