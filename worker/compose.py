@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
-from worker import __version__, probes
+from worker import __version__, fleet_series, probes
 from worker.announce import Announcer
 from worker.check import Checker
 from worker.deliver import Sinks
@@ -78,7 +78,7 @@ def make_refresh(settings: Settings, registry: Registry, fleet: Fleet) -> Refres
 
 def build(settings: Settings, log: Log) -> Parts:
     """Put a worker together; contacts nobody."""
-    fleet = Fleet()
+    fleet = Fleet(fleet_series.write)
     metrics = Metrics(fleet, __version__, settings.worker_id)
     rules = make_rules(settings)
     connection, registry = make_registry(settings, rules, log, metrics)

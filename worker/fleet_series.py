@@ -3,76 +3,56 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache
-from itertools import chain, islice
+from collections.abc import Collection
 
-from worker.model import DatabaseState, Identity, Status
+from worker.model import DatabaseState, Identity, Lines, Status
 
-Reading = Callable[[DatabaseState], str | None]
-MAX_LABELS = 20_000
-"""Identities whose labels are kept from page to page, about 400 bytes each."""
-SLICE = 500
-"""Databases whose lines are written in one go, in two or three milliseconds."""
+SERIES = {
+    "database_health_up": "1 healthy or degraded, 0 unhealthy, absent while unknown",
+    "database_health_unknown": "Whether the status of the database is unknown",
+    "database_health_latency_seconds": "Latency of the last check, while it answered",
+    "database_health_last_check_timestamp_seconds": "Time of the last check",
+}
+_UP, _UNKNOWN, _LATENCY, _CHECKED_AT = SERIES
 PAUSE_SECONDS = 0.001
 _NEVER = threading.Event()
 """To wait for; time.sleep fails where libfaketime turns the clocks, as the tests do."""
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
-_UP = {Status.HEALTHY: "1.0", Status.DEGRADED: "1.0", Status.UNHEALTHY: "0.0"}
 
 
-def _up(state: DatabaseState) -> str | None:
-    return _UP.get(state.status)
+def write(state: DatabaseState) -> Lines:
+    """Write a line for each series, empty where the database has none.
 
-
-def _unknown(state: DatabaseState) -> str | None:
-    return "1.0" if state.status is Status.UNKNOWN else "0.0"
-
-
-def _latency(state: DatabaseState) -> str | None:
-    return None if state.latency is None else repr(state.latency)
-
-
-def _checked_at(state: DatabaseState) -> str | None:
-    return None if state.checked_at is None else repr(state.checked_at)
-
-
-DATABASE_SERIES: Mapping[str, tuple[str, Reading]] = {
-    "database_health_up": ("1 healthy or degraded, 0 unhealthy, absent while unknown", _up),
-    "database_health_unknown": ("Whether the status of the database is unknown", _unknown),
-    "database_health_latency_seconds": ("Latency of the last check, while it answered", _latency),
-    "database_health_last_check_timestamp_seconds": ("Time of the last check", _checked_at),
-}
-
-
-def render(states: Iterable[DatabaseState]) -> bytes:
-    """Write every series of every database, in the text that Prometheus and OpenMetrics share.
-
-    Sleeps in between, so that the thread of the checks has the interpreter when it needs it.
+    Prometheus and OpenMetrics share this text.
     """
-    families = {
-        name: [f"# HELP {name} {text}\n# TYPE {name} gauge\n"]
-        for name, (text, _) in DATABASE_SERIES.items()
-    }
-    rest = iter(states)
-    while some := [(_labels(state.identity), state) for state in islice(rest, SLICE)]:
-        for name, (_, read) in DATABASE_SERIES.items():
-            families[name] += _lines(name, read, some)
-        _NEVER.wait(PAUSE_SECONDS)
-    return "".join(chain.from_iterable(families.values())).encode()
-
-
-@lru_cache(maxsize=MAX_LABELS)
-def _labels(identity: Identity) -> str:
+    labels = _labels(state.identity)
+    latency, checked_at = state.latency, state.checked_at
+    is_unknown = state.status is Status.UNKNOWN
+    up = 0.0 if state.status is Status.UNHEALTHY else 1.0
     return (
-        f'database_id="{identity.database_id}",engine="{identity.engine.translate(_ESCAPES)}",'
-        f'name="{identity.name.translate(_ESCAPES)}",project_id="{identity.project_id}"'
+        "" if is_unknown else f"{_UP}{labels} {up}\n",
+        f"{_UNKNOWN}{labels} {float(is_unknown)}\n",
+        "" if latency is None else f"{_LATENCY}{labels} {latency!r}\n",
+        "" if checked_at is None else f"{_CHECKED_AT}{labels} {checked_at!r}\n",
     )
 
 
-def _lines(
-    name: str, read: Reading, labelled: Iterable[tuple[str, DatabaseState]]
-) -> Iterator[str]:
-    for labels, state in labelled:
-        if (value := read(state)) is not None:
-            yield f"{name}{{{labels}}} {value}\n"
+def join(databases: Collection[Lines]) -> bytes:
+    """Put the lines of all databases together, series by series.
+
+    Sleeps in between, so that the thread of the checks has the interpreter when it needs it.
+    """
+    families: list[bytes] = []
+    for place, (name, text) in enumerate(SERIES.items()):
+        lines = [f"# HELP {name} {text}\n# TYPE {name} gauge\n"]
+        lines += [of_one[place] for of_one in databases]
+        families.append("".join(lines).encode())
+        _NEVER.wait(PAUSE_SECONDS)
+    return b"".join(families)
+
+
+def _labels(identity: Identity) -> str:
+    return (
+        f'{{database_id="{identity.database_id}",engine="{identity.engine.translate(_ESCAPES)}",'
+        f'name="{identity.name.translate(_ESCAPES)}",project_id="{identity.project_id}"}}'
+    )

@@ -16,8 +16,8 @@ from prometheus_client import (
 )
 from prometheus_client.openmetrics import exposition as openmetrics
 
+from worker import fleet_series
 from worker.fleet import Fleet
-from worker.fleet_series import render
 from worker.model import CheckResult, Engine, Phase, Reason, Status
 from worker.pages import OPENMETRICS, Page
 
@@ -119,7 +119,7 @@ class Metrics:
 
     def page(self, accept: str) -> Page:
         """Write every series, in the format that an Accept header asks for; in any thread."""
-        fleet = render(self._fleet.states().values())
+        fleet = fleet_series.join(self._fleet.lines())
         if OPENMETRICS in accept:
             rest = openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call]  # the library has no type here
             return fleet + rest, openmetrics.CONTENT_TYPE_LATEST

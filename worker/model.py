@@ -237,6 +237,10 @@ class Change:
     attempts: int | None = None
 
 
+Lines = tuple[str, ...]
+"""The text that shows a database's state, a line for each series."""
+
+
 @dataclass(frozen=True, slots=True)
 class DatabaseState:
     """What the registry last knew of one active row."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import islice
 from uuid import UUID
 
-from worker import __version__
+from worker import __version__, fleet_series
 from worker.check import Checker
 from worker.compose import make_checker, make_registry, make_rules
 from worker.errors import RegistryUnavailableError, WorkerError
@@ -51,7 +51,7 @@ async def check_once(
         WorkerError: the registry cannot be used, or an id is that of no active row.
         IncompleteError: some rows could not be claimed or recorded, or the registry was lost.
     """
-    metrics = Metrics(Fleet(), __version__, settings.worker_id)
+    metrics = Metrics(Fleet(fleet_series.write), __version__, settings.worker_id)
     rules = make_rules(settings)
     connection, registry = make_registry(settings, rules, _unsaid, metrics)
     checker = make_checker(settings, rules, log)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from uuid import UUID
 
 from worker.census import Census, Group
 from worker.fleet import Fleet
@@ -54,8 +55,7 @@ class Refresh:
         self._census = Census(COUNT_BATCH)  # half a walk of now would be of another day later
         counts = await self._registry.count()
         if not await self._take_changes(since, facts, sum(counts.values())):
-            states = await self._registry.states(self._fleet.states(), None)
-            self._fleet.replace(states, facts.taken_at)
+            self._fleet.drop_all_but(await self._take(None, facts), facts.taken_at)
             self._changes_left = CHANGES_BEFORE_ALL
         self._since = facts.transaction
         return Survey(is_shown=True, counts=counts, overdue=facts.overdue)
@@ -65,6 +65,13 @@ class Refresh:
         if since is None or not self._changes_left:
             return False
         self._changes_left -= 1
-        changed = await self._registry.states(self._fleet.states(), since)
-        self._fleet.update(changed, facts.taken_at)
+        await self._take(since, facts)
         return len(self._fleet) == databases
+
+    async def _take(self, since: int | None, facts: Facts) -> set[UUID]:
+        """Take all states or what changed, and tell of which databases."""
+        taken: set[UUID] = set()
+        async for states in self._registry.states(self._fleet.states(), since):
+            self._fleet.take(states, facts.taken_at)
+            taken.update(state.identity.database_id for state in states)
+        return taken

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -188,15 +188,14 @@ class Registry:
 
     async def states(
         self, known: Mapping[UUID, DatabaseState], since: int | None
-    ) -> Sequence[DatabaseState]:
+    ) -> AsyncIterator[Sequence[DatabaseState]]:
         """Walk through the active fleet, or what may have changed in it since a transaction.
 
         States that hold still are those that are `known`, not equal ones.
         """
-        states: list[DatabaseState] = []
         after: UUID | None = None
         while True:
-            found = await self._connection.read(
+            states = await self._connection.read(
                 lambda rows: [read_state(row, known.get(row["database_id"])) for row in rows],
                 "snapshot",
                 _SNAPSHOT,
@@ -204,10 +203,10 @@ class Registry:
                 STATES_AT_ONCE,
                 since,
             )
-            states += found
-            if len(found) < STATES_AT_ONCE:
-                return states
-            after = found[-1].identity.database_id
+            yield states
+            if len(states) < STATES_AT_ONCE:
+                return
+            after = states[-1].identity.database_id
 
     async def count(self) -> Mapping[Group, int]:
         """Count the active databases; looks at all of them."""

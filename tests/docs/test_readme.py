@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from worker import fleet_series
 from worker.fleet import Fleet
 from worker.metrics import Metrics
 from worker.model import Event
@@ -21,7 +22,7 @@ MODULES = sorted(
     for path in (ROOT / "worker").rglob("*.py")
     if path.name != "__init__.py"
 )
-PAGE = Metrics(Fleet(), "1", "test").page("")[0].decode()
+PAGE = Metrics(Fleet(fleet_series.write), "1", "test").page("")[0].decode()
 SERIES = sorted(line.split()[2] for line in PAGE.splitlines() if line.startswith("# TYPE "))
 
 

@@ -20,7 +20,7 @@ from uuid import uuid4
 from tests.faults.belongings import await_nothing_but, belongings, connections_of
 from tests.faults.matrix import Case, Expected, Fault, Promise, Way
 from tests.faults.stage import Stage
-from worker import logs, probes
+from worker import fleet_series, logs, probes
 from worker.check import Checker
 from worker.connection import ConnectionString
 from worker.deliver import Sinks
@@ -110,7 +110,8 @@ async def carry(case: Case, engine: Engine, way: Way) -> Outcome:
         table = probe_table(case, way)
         ear = Eavesdropper(table[engine])
         checker = Checker({engine: ear}, log, deadline=case.deadline, default_interval=60)
-        sinks = Sinks(Metrics(Fleet(), "0", "test"), log, Fleet())
+        fleet = Fleet(fleet_series.write)
+        sinks = Sinks(Metrics(fleet, "0", "test"), log, fleet)
         target = make_target(row, {engine: ear}, 60)
         before = belongings()
         with case.during:

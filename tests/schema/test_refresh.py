@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -12,6 +12,7 @@ import pytest
 
 from testbed.fakes import make_result
 from testbed.postgresql import PostgreSQLServer
+from worker import fleet_series
 from worker.errors import RegistryUnavailableError
 from worker.fleet import Fleet
 from worker.model import CheckResult, DatabaseState, Status
@@ -39,7 +40,7 @@ class Watched:
     """A refresh, and what it read at each walk: since when, and how many rows."""
 
     def __init__(self, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.fleet = Fleet()
+        self.fleet = Fleet(fleet_series.write)
         self.refresh = Refresh(registry, self.fleet, LIMIT, OVERDUE_SECONDS)
         self.run = self.refresh.run
         self.walks: list[tuple[bool, int]] = []
@@ -47,10 +48,12 @@ class Watched:
 
         async def watch(
             known: Mapping[UUID, DatabaseState], since: int | None
-        ) -> Sequence[DatabaseState]:
-            found = await states(known, since)
-            self.walks.append((since is ALL, len(found)))
-            return found
+        ) -> AsyncIterator[Sequence[DatabaseState]]:
+            rows = 0
+            async for found in states(known, since):
+                rows += len(found)
+                yield found
+            self.walks.append((since is ALL, rows))
 
         monkeypatch.setattr(registry, "states", watch)
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from worker import fleet_series
 from worker.deliver import MAX_TROUBLES, REPEAT_SECONDS, Sinks
 from worker.fleet import Fleet
 from worker.metrics import Metrics
@@ -50,7 +51,7 @@ def lines() -> Lines:
 
 @pytest.fixture
 def sinks(lines: Lines, clock: Clock) -> Sinks:
-    fleet = Fleet()
+    fleet = Fleet(fleet_series.write)
     return Sinks(Metrics(fleet, "0", "test"), lines, fleet, clock)
 
 

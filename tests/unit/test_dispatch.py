@@ -19,6 +19,7 @@ from testbed.fakes import (
     make_row,
     renewed,
 )
+from worker import fleet_series
 from worker.announce import Announcer
 from worker.deliver import Sinks
 from worker.dispatch import CUT_OFF_PATIENCE_SECONDS, GATHER_SECONDS, PATIENCE_SECONDS, Dispatcher
@@ -38,7 +39,7 @@ class Bench:
         self.registry = registry or FakeRegistry()
         self.checker = FakeChecker()
         self.log = Lines()
-        meter, fleet = meter or FakeMeter(), Fleet()
+        meter, fleet = meter or FakeMeter(), Fleet(fleet_series.write)
         sinks = Sinks(meter, self.log, fleet)
         announcer = Announcer(self.registry, self.log)
         self.outbox = Outbox(self.registry, announcer, fleet, meter, sinks.complain)

@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
+from worker import fleet_series
 from worker.fleet import Fleet
 from worker.metrics import Metrics
 from worker.model import DatabaseState, Identity, Reason, Status
@@ -14,8 +15,8 @@ HOSTILE_NAMES = ['a "quoted" one', "back\\slash", "two\nlines", "\\n", "", "{}=,
 
 
 def fleet_of(*states: DatabaseState) -> Metrics:
-    fleet = Fleet()
-    fleet.replace(states, 0.0)
+    fleet = Fleet(fleet_series.write)
+    fleet.take(states, 0.0)
     return Metrics(fleet, "1", "test")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.nouns import identity, result
+from worker import fleet_series
 from worker.fleet import Fleet
 from worker.metrics import Metrics
 from worker.model import Engine, Phase, Reason, Status
@@ -12,7 +13,7 @@ from worker.model import Engine, Phase, Reason, Status
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics(Fleet(), "1.2.3", 'a "worker"\n')
+    return Metrics(Fleet(fleet_series.write), "1.2.3", 'a "worker"\n')
 
 
 def samples(metrics: Metrics, accept: str = "") -> dict[str, float]:
@@ -54,7 +55,7 @@ def test_a_row_of_no_known_engine_makes_no_series(metrics: Metrics) -> None:
 
 
 def test_a_name_cannot_forge_a_series() -> None:
-    fleet = Fleet()
+    fleet = Fleet(fleet_series.write)
     made = Metrics(fleet, "1", "w")
     fleet.lay(result(identity=identity('a"} 1\ndatabase_health_up{name="\\')))
     ups = [name for name in samples(made) if name.startswith("database_health_up")]

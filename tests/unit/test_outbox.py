@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 
 from testbed.fakes import FakeMeter, FakeRegistry, Lines, make_result, make_row, renewed
+from worker import fleet_series
 from worker.announce import Announcer
 from worker.errors import BadResultsError
 from worker.fleet import Fleet
@@ -26,7 +27,8 @@ class Bench:
         self.meter = FakeMeter()
         self.announcer = Announcer(self.registry, self.log)
         self.causes: list[str] = []
-        self.outbox = Outbox(self.registry, self.announcer, Fleet(), self.meter, self.causes.append)
+        fleet = Fleet(fleet_series.write)
+        self.outbox = Outbox(self.registry, self.announcer, fleet, self.meter, self.causes.append)
 
     def make_due(self, row: RawRow) -> None:
         self.outbox._memory.schedule(row.identity.database_id, time.monotonic())

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from testbed.fakes import Lines
 from testbed.worker import register
 from worker.announce import Announcer
-from worker.model import Event, Reason, Status
+from worker.model import DatabaseState, Event, Reason, Status
 from worker.registry import Registry
 
 NEWER = "asleep"
@@ -26,6 +28,12 @@ async def rows(owner: Any, registry_url: str) -> None:
             name,
             reason,
         )
+
+
+async def every_state(
+    registry: Registry, known: Mapping[UUID, DatabaseState]
+) -> list[DatabaseState]:
+    return [state async for states in registry.states(known, None) for state in states]
 
 
 async def widen_statuses(owner: Any) -> None:
@@ -56,7 +64,7 @@ async def test_a_row_whose_status_is_a_newer_workers_counts_as_unknown(
 ) -> None:
     await widen_statuses(owner)
     assert await registry.count() == {("redis", Status.UNKNOWN): 2}
-    states = await registry.states({}, None)
+    states = await every_state(registry, {})
     assert {state.identity.name: state.reason for state in states} == {
         "plain": Reason.TIMEOUT,
         "newer": None,
@@ -68,9 +76,9 @@ async def test_a_row_whose_status_is_a_newer_workers_counts_as_unknown(
 async def test_states_that_a_newer_worker_wrote_stay_the_same_objects_while_they_hold_still(
     registry: Registry,
 ) -> None:
-    first = await registry.states({}, None)
+    first = await every_state(registry, {})
     known = {state.identity.database_id: state for state in first}
-    second = await registry.states(known, None)
+    second = await every_state(registry, known)
     assert len(first) == 2
     assert all(known[state.identity.database_id] is state for state in second)
 
