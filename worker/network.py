@@ -81,9 +81,14 @@ class Connection(asyncio.Protocol):
             await self._more()
         return self._take(count)
 
-    async def read_line(self) -> bytes:
-        """Read up to CRLF, which is left out; raises as `read_exactly` does."""
+    async def read_line(self, starts: bytes) -> bytes:
+        """Read up to CRLF, which is left out; raises as `read_exactly` does.
+
+        What begins with none of these bytes may have no end: it is returned as far as it came.
+        """
         while (end := self._buffer.find(b"\r\n", 0, MAX_REPLY)) < 0:
+            if self._buffer and self._buffer[0] not in starts:
+                return self._take(len(self._buffer))
             if len(self._buffer) >= MAX_REPLY:
                 raise ProbeError(Reason.PROTOCOL, "the server's reply has no end")
             await self._more()

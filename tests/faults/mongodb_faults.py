@@ -103,6 +103,7 @@ _EXPECTED: dict[str, Expected] = {
     "answers after the time": expect(Reason.TIMEOUT),
     "answers HTTP": expect(Reason.PROTOCOL, says="HTTP"),
     "greets as SSH does": expect(Reason.PROTOCOL, says="SSH"),
+    "greets as MySQL does": expect(Reason.PROTOCOL),
     "replies without end": expect(Reason.PROTOCOL),
     "declares 2 GB": expect(Reason.PROTOCOL),
     "its queue of callers is full": expect(Reason.TIMEOUT),
@@ -134,6 +135,7 @@ _DRIVERS: dict[str, Expected | Shortfall] = {
     "nothing listens": expect(Reason.REFUSED, but=[SEARCH]),
     "answers HTTP": expect(Reason.CLOSED, Reason.PROTOCOL, but=[STRANGER_HEARD]),
     "greets as SSH does": expect(Reason.CLOSED, Reason.PROTOCOL, but=[STRANGER_HEARD]),
+    "greets as MySQL does": expect(Reason.TIMEOUT, Reason.PROTOCOL, but=[STRANGER_HEARD]),
     **dict.fromkeys(
         ("replies without end", "declares 2 GB", "announces one more answer each time"),
         expect(Reason.CLOSED, Reason.PROTOCOL, but=[STRANGER_HEARD]),
@@ -149,6 +151,7 @@ _MOTOR: dict[str, Expected | Shortfall] = {
     "SRV target that is blocked": expect(Reason.TIMEOUT, but=[ADDRESS_RULES, FOLLOWER]),
     "answers HTTP": expect(Reason.PROTOCOL),
     "greets as SSH does": expect(Reason.PROTOCOL),
+    "greets as MySQL does": expect(Reason.PROTOCOL),
     **dict.fromkeys(
         ("replies without end", "declares 2 GB", "announces one more answer each time"),
         expect(Reason.PROTOCOL),

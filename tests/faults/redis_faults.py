@@ -255,6 +255,7 @@ _EXPECTED: dict[str, Expected] = {
     "answers after the time": expect(Reason.TIMEOUT),
     "answers HTTP": expect(Reason.PROTOCOL, says="HTTP"),
     "greets as SSH does": expect(Reason.PROTOCOL, says="SSH"),
+    "greets as MySQL does": expect(Reason.PROTOCOL),
     "replies without end": expect(Reason.PROTOCOL),
     "declares 2 GB": expect(Reason.PROTOCOL),
     "its queue of callers is full": expect(Reason.TIMEOUT),
@@ -268,6 +269,7 @@ _DRIVERS: dict[str, Expected] = {
     "a MongoDB answers": expect(Reason.CLOSED, but=[ANOTHER]),
     "answers HTTP": expect(Reason.PROTOCOL),
     "greets as SSH does": expect(Reason.PROTOCOL),
+    "greets as MySQL does": expect(Reason.CLOSED, but=[ANOTHER]),
     "declares 2 GB": expect(Reason.TIMEOUT, but=[HUGE]),
     "never answers the ping": expect(Reason.TIMEOUT),
 }

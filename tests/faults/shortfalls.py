@@ -12,7 +12,7 @@ ENDLESS = Shortfall(
 )
 HUGE = Shortfall("one that declares a huge reply is waited for")
 ITERATIONS = Shortfall("one that asks for millions of SCRAM iterations blocks the loop")
-ANOTHER = Shortfall("another engine that hangs up reads `closed`")
+ANOTHER = Shortfall("another engine that hangs up or ends no line reads `closed`")
 STRANGER = Shortfall("asyncpg waits in vain for the rest of an answer that is not PostgreSQL's")
 CLEAR_PASSWORD = Shortfall(
     "asyncpg sends a password that PostgreSQL asks for in clear text without TLS, too"
@@ -26,7 +26,7 @@ FOREIGN = Shortfall(
     "a client certificate, for one that hangs up"
 )
 STRANGER_HEARD = Shortfall(
-    "PyMongo may take a stranger that says something for one that hangs up",
+    "PyMongo may take a stranger that says something for one that hangs up or is silent",
     frozenset({Promise.ATTEMPTS}),
 )
 SERVERNAME = Shortfall("neither can expect another name than the host's", frozenset({Promise.TEXT}))

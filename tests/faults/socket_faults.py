@@ -27,6 +27,8 @@ from tests.faults.stage import Stage
 
 HTTP = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 SSH = b"SSH-2.0-OpenSSH_9.6\r\n"
+MYSQL = b"J\0\0\0\x0a8.0.36\0\x08\0\0\0abcdefgh\0\xff\xff\xff\2\0\xff\xdf\x15" + bytes(10)
+"""How a MySQL introduces itself, without the end of its line."""
 LATE_SECONDS = 3.0
 """Longer than any row of these is patient."""
 
@@ -162,6 +164,7 @@ def makers_of_sockets(dialect: Dialect) -> dict[str, Make]:
         ("answers after the time", late(LATE_SECONDS, saying(dialect.welcome)), True),
         ("answers HTTP", answering(then=saying(HTTP, then=hang_up)), False),
         ("greets as SSH does", saying(SSH), False),
+        ("greets as MySQL does", saying(MYSQL), False),
         ("replies without end", babbling(*dialect.flood), True),
         ("declares 2 GB", answering(dialect.huge), True),
     ]

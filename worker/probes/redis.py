@@ -180,6 +180,8 @@ def command(*parts: str) -> bytes:
 
 
 _PING = command("PING")
+_STARTS = b"+-"
+"""What the answers begin with: a simple string, or an error."""
 _OLD_AUTH = b"-err wrong number of arguments for 'auth'"
 
 
@@ -210,7 +212,7 @@ class RedisProbe:
                 # of AUTH: `ping` would always read 0, and the two timeouts would be one.
                 with watch(Phase.PING):
                     connection.write(_PING)
-                    _check(await connection.read_line(), b"+PONG")
+                    _check(await connection.read_line(_STARTS), b"+PONG")
                 return Answer(watch.phases)
         except TimeoutError:
             if watch.current is not Phase.PING:
@@ -228,18 +230,18 @@ async def _sign_in(connection: Connection, plan: RedisPlan) -> None:
     select = command("SELECT", str(plan.index)) if plan.index else b""
     if plan.credentials:
         connection.write(command("AUTH", *plan.credentials) + select)
-        line = await connection.read_line()
+        line = await connection.read_line(_STARTS)
         if len(plan.credentials) > 1 and line.lower().startswith(_OLD_AUTH):
             # Servers before 6.0 know no users; redis-py, too, asks again with the password alone.
             if select:
-                await connection.read_line()
+                await connection.read_line(_STARTS)
             connection.write(command("AUTH", plan.credentials[-1]) + select)
-            line = await connection.read_line()
+            line = await connection.read_line(_STARTS)
         _check(line, b"+OK")
     else:
         connection.write(select)
     if select:
-        _check(await connection.read_line(), b"+OK")
+        _check(await connection.read_line(_STARTS), b"+OK")
 
 
 def _check(line: bytes, expected: bytes) -> None:
