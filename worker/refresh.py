@@ -13,8 +13,8 @@ from worker.registry import Facts, Registry
 COUNT_BATCH = 20_000
 """Rows counted at a time in a fleet without states: about 20 ms of the registry's every 15 s."""
 CHANGES_BEFORE_ALL = 20
-"""How often only the changes are read: a registry restored from a dump counts its transactions
-from another number."""
+"""How often only the changes are read: another server may have taken the registry's place, whose
+transactions have numbers of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Refresh:
 
     async def _take_changes(self, since: int | None, facts: Facts, databases: int) -> bool:
         """Take what changed, if that leads to as many databases as there are."""
-        if since is None or not self._changes_left:
+        if since is None or since > facts.transaction or not self._changes_left:
             return False
         self._changes_left -= 1
         await self._take(since, facts)

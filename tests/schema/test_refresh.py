@@ -159,6 +159,16 @@ async def test_now_and_then_and_after_a_fault_all_is_read(
     assert await watched.walked() == [(True, 1)]
 
 
+async def test_a_registry_whose_transactions_have_smaller_numbers_than_before_is_read_anew(
+    watched: Watched, add: Add
+) -> None:
+    await add()
+    await watched.run()
+    assert watched.refresh._since is not None
+    watched.refresh._since += 1_000_000
+    assert await watched.walked() == [(True, 1)]
+
+
 async def test_a_result_newer_than_the_registrys_own_stays_until_the_registry_has_it(
     watched: Watched, add: Add, registry: Registry
 ) -> None:
