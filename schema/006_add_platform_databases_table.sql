@@ -54,7 +54,14 @@ comment on table platform.databases is 'migration 006: the registry of users'' d
 
 create index if not exists idx_databases_project_id on platform.databases (project_id);
 create index if not exists idx_databases_type on platform.databases (type);
-create index if not exists idx_databases_status on platform.databases (status);
+-- With the id, so that the active ones can be walked through among a million of others.
+do $$ begin
+  if (select i.indnatts = 1 from pg_index i
+      where i.indexrelid = to_regclass('platform.idx_databases_status')) then
+    drop index platform.idx_databases_status;
+  end if;
+end $$;
+create index if not exists idx_databases_status on platform.databases (status, id);
 create index if not exists idx_databases_project_type_status
   on platform.databases (project_id, type, status);
 create index if not exists idx_databases_health_check on platform.databases (health_check_status);

@@ -152,7 +152,8 @@ declare
 begin
   looked_at := array(
     select d.id from platform.databases d
-    where d.id > coalesce(after, '00000000-0000-0000-0000-000000000000')
+    where d.id >= coalesce(after, '00000000-0000-0000-0000-000000000000')
+      and d.id is distinct from after
     order by d.id limit batch);
   -- Here and below, rows that an open transaction holds wait for the next round.
   insert into platform.database_schedules (database_id, due_at)
@@ -437,7 +438,8 @@ set enable_seqscan = off set jit = off set lock_timeout = '5s' as $f$
     s.latency_seconds, d.last_health_check_at
   from platform.databases d
   left join platform.database_schedules s on s.database_id = d.id
-  where d.status = 'active' and d.id > coalesce(after, '00000000-0000-0000-0000-000000000000')
+  where d.status = 'active' and d.id >= coalesce(after, '00000000-0000-0000-0000-000000000000')
+    and d.id is distinct from after
     and (since is null or least(age(d.xmin), age(s.xmin)) <= age(since::xid))
   order by d.id limit batch
 $f$;
@@ -459,7 +461,8 @@ set enable_seqscan = off set jit = off set lock_timeout = '5s' as $f$
   with slice as materialized (
     select d.id, d.type, case when d.status = 'active' then d.health_check_status end as status
     from platform.databases d
-    where d.id > coalesce(after, '00000000-0000-0000-0000-000000000000')
+    where d.id >= coalesce(after, '00000000-0000-0000-0000-000000000000')
+      and d.id is distinct from after
     order by d.id limit batch)
   select s.type, s.status, count(*),
     (select l.id from slice l order by l.id desc limit 1)

@@ -137,6 +137,26 @@ async def test_a_refresh_reads_no_table_whole(large_registry: Any, statement: st
     assert read_whole(plans, TABLES) == []
 
 
+async def test_a_small_fleet_among_many_inactive_rows_is_found_by_its_index(
+    large_registry: Any,
+) -> None:
+    await large_registry.execute(
+        "update platform.databases set status = 'inactive' where name not like '% 1%5'"
+    )
+    await large_registry.execute("analyze platform.databases")
+    active = await large_registry.fetchval(
+        "select count(*) from platform.databases where status = 'active'"
+    )
+    assert active > BATCH
+    snapshot = "select * from platform.database_health_snapshot(null, $1, $2)"
+    for since in (None, 3):
+        async with explaining(large_registry) as plans:
+            await large_registry.fetch(snapshot, BATCH, since)
+        found = [node for plan in plans for node in nodes(plan)]
+        assert "idx_databases_status" in {node.get("Index Name") for node in found}
+        assert max(node["Actual Rows"] for node in found) <= active
+
+
 async def test_only_what_is_active_is_counted_a_slice_at_a_time(large_registry: Any) -> None:
     await large_registry.execute(
         "update platform.databases set status = 'inactive' where name like 'redis 1%'"

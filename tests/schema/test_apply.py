@@ -42,6 +42,9 @@ def succeed(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout.strip()
 
 
+INDEXES = "select indexdef from pg_indexes where schemaname = 'platform' order by indexname"
+
+
 @pytest.fixture(params=["psql", "schema"])
 def tool(request: pytest.FixtureRequest) -> str:
     """Each test runs with psql file by file, and with the command that needs no psql."""
@@ -191,6 +194,18 @@ def test_007_of_an_early_build_is_replaced(
     succeed(apply(empty_database_url))
     claim = "select slow from platform.claim_databases(9, 9, '1 s', '45 s')"
     assert succeed(psql(empty_database_url, "-c", claim)) == "f"
+
+
+def test_an_index_of_an_early_build_is_replaced(
+    empty_database_url: str, apply: Apply, psql: Run
+) -> None:
+    succeed(apply(empty_database_url))
+    once = succeed(psql(empty_database_url, "-c", INDEXES))
+    early = "create index idx_databases_status on platform.databases (status)"
+    succeed(psql(empty_database_url, "-c", "drop index platform.idx_databases_status", "-c", early))
+    assert succeed(psql(empty_database_url, "-c", INDEXES)) != once
+    succeed(apply(empty_database_url))
+    assert succeed(psql(empty_database_url, "-c", INDEXES)) == once
 
 
 def test_a_foreign_table_is_refused_in_one_line_and_left_alone(
