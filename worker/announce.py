@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
 from uuid import UUID
 
 from worker.model import Change, CheckResult, Event, Status
@@ -15,6 +16,18 @@ _LEVELS: dict[Status, Level] = {
 }
 
 
+class _Told(NamedTuple):
+    """A status that is in the log, and when the last check that found it ended, monotonic."""
+
+    status: Status
+    finished: float
+
+    def is_of(self, change: Change, result: CheckResult | None) -> bool:
+        """Tell whether it is this change; of a row claimed since then, it is another one."""
+        is_from_then = result is not None and result.lease.claimed_monotonic <= self.finished
+        return change.status is self.status and is_from_then
+
+
 class Announcer:
     """Writes `database_health_changed` and tells the registry which changes are in the log."""
 
@@ -22,30 +35,34 @@ class Announcer:
         self._registry = registry
         self._log = log
         self._to_mark: list[int] = []
-        self._told: dict[UUID, Status] = {}
-        """The statuses logged in an outage, which the registry does not know of yet."""
+        self._told: dict[UUID, _Told] = {}
+        """What was logged in an outage, and the registry does not know of yet."""
 
     def recorded(self, change: Change, result: CheckResult | None = None) -> None:
         """Log a change that the registry has committed, unless an outage has told of it."""
-        if self._told.pop(change.identity.database_id, None) is not change.status:
+        told = self._told.pop(change.identity.database_id, None)
+        if told is None or not told.is_of(change, result):
             self._write(change, result)
         if change.change_id is not None:
             self._to_mark.append(change.change_id)
 
     def unrecorded(self, result: CheckResult, previous: Status) -> None:
         """Log a change against the remembered status that the registry cannot be told now."""
-        if result.status is None or self._told.get(result.identity.database_id) is result.status:
+        told = self._told.get(result.identity.database_id)
+        is_told = told is not None and told.status is result.status
+        if result.status is None or (result.status is previous and not is_told):
             return
-        self._told[result.identity.database_id] = result.status
-        self._write(_change(result, result.status, previous), result)
+        self._told[result.identity.database_id] = _Told(result.status, result.finished)
+        if not is_told:
+            self._write(_change(result, result.status, previous), result)
 
     def unchanged(self, result: CheckResult) -> None:
         """Log what takes back a change that was told, and of which the registry never heard."""
         if result.status is None:
             return
         told = self._told.pop(result.identity.database_id, None)
-        if told is not None and told is not result.status:
-            self._write(_change(result, result.status, told), result)
+        if told is not None and told.status is not result.status:
+            self._write(_change(result, result.status, told.status), result)
 
     def forget(self, database_id: UUID) -> None:
         """Drop what is known of a row that is gone, inactive or edited."""

@@ -111,6 +111,7 @@ class App:
         tick = self._settings.tick_seconds
         clock.every(tick, lambda: self._tick(parts), "tick", jitter=TICK_JITTER * tick)
         clock.every(REFRESH_SECONDS, lambda: self._refresh(parts), "refresh")
+        clock.every(REFRESH_SECONDS, lambda: self._try("adopt", parts.announcer.adopt), "adopt")
         helpers = [
             asyncio.create_task(self._guarded(parts.outbox.run), name="outbox"),
             asyncio.create_task(self._guarded(parts.dispatcher.refill), name="refill"),
@@ -142,17 +143,9 @@ class App:
         self._pulse.beat()
 
     async def _refresh(self, parts: Parts) -> None:
-        """Read the fleet for the metrics, and announce what a killed worker left."""
-        try:
-            survey = await parts.refresh.run()
-            await parts.announcer.adopt()
-        except RegistryUnavailableError:
-            return
-        except WorkerError as fault:
-            self._end(fault)
-            return
-        except Exception as error:  # noqa: BLE001 -- a broken refresh must not end the clock
-            self._crashed("refresh", error)
+        """Read the fleet for the metrics."""
+        survey = await self._try("refresh", parts.refresh.run)
+        if survey is None:
             return
         if not survey.is_shown:
             self._say_that_series_are_off()
@@ -160,6 +153,18 @@ class App:
             parts.metrics.count(survey.counts)
         parts.metrics.overdue(survey.overdue)
         parts.dispatcher.note_overdue(survey.overdue)
+
+    async def _try(self, what: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
+        """Do what is done again in a while, however it ends; return what came of it."""
+        try:
+            return await work()
+        except RegistryUnavailableError:
+            return None
+        except WorkerError as fault:
+            self._end(fault)
+        except Exception as error:  # noqa: BLE001 -- a broken job must not end the clock
+            self._crashed(what, error)
+        return None
 
     def _say_that_series_are_off(self) -> None:
         if self._has_said_that_series_are_off:

@@ -24,8 +24,10 @@ class Fleet:
         self._states: dict[UUID, DatabaseState] = {}
         # Apart, because the garbage collection looks at every object, and at no tuple of strings.
         self._lines: dict[UUID, Lines] = {}
-        self._laid: set[UUID] = set()
-        """Those whose state is a result that was laid over the registry's."""
+        self._laid: dict[UUID, float] = {}
+        """When those results ended, in monotonic seconds, that lie over the registry's states."""
+        self._recorded: dict[UUID, float] = {}
+        """Those of them that the registry has."""
         self._is_too_large = False
 
     def __len__(self) -> int:
@@ -43,7 +45,24 @@ class Fleet:
             checked_at=round(result.lease.registry_time(result.finished), _MICROSECONDS),
         )
         self._show(state)
-        self._laid.add(result.identity.database_id)
+        self._laid[result.identity.database_id] = result.finished
+
+    def note_recorded(self, result: CheckResult) -> None:
+        """Note that the registry has a result, which it may tell of in its own way."""
+        if self._is_shown(result):
+            self._recorded[result.identity.database_id] = result.finished
+
+    def trust_registry(self) -> None:
+        """Prefer what the registry tells from now on to those results that it has."""
+        for database_id, finished in self._recorded.items():
+            if self._laid.get(database_id) == finished:
+                del self._laid[database_id]
+        self._recorded.clear()
+
+    def take_back(self, result: CheckResult) -> None:
+        """Drop a database if this result is shown of it: the row was edited meanwhile."""
+        if self._is_shown(result):
+            self._drop(result.identity.database_id)
 
     def forget(self, identity: Identity) -> None:
         """Drop a database that is gone or inactive."""
@@ -58,7 +77,7 @@ class Fleet:
             if database_id in self._laid and mine is not None:
                 if _time(theirs) < _time(mine) < taken_at + AHEAD_SECONDS:
                     continue
-                self._laid.discard(database_id)
+                del self._laid[database_id]
             if theirs is not mine:
                 self._show(theirs)
 
@@ -86,6 +105,9 @@ class Fleet:
         with self._lock:
             return tuple(self._lines.values())
 
+    def _is_shown(self, result: CheckResult) -> bool:
+        return self._laid.get(result.identity.database_id) == result.finished
+
     def _show(self, state: DatabaseState) -> None:
         database_id, lines = state.identity.database_id, self._write(state)
         with self._lock:
@@ -96,7 +118,7 @@ class Fleet:
         with self._lock:
             self._states.pop(database_id, None)
             self._lines.pop(database_id, None)
-        self._laid.discard(database_id)
+        self._laid.pop(database_id, None)
 
 
 def _time(state: DatabaseState) -> float:

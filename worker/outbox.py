@@ -48,11 +48,11 @@ class Outbox:
         self._wake = asyncio.Event()
 
     def put(self, row: RawRow, result: CheckResult) -> bool:
-        """Take a result, unless it is from before an edit that a newer one knows; tell whether.
+        """Take a result, unless it is from before an edit that is known of; tell whether.
 
         Of the same row's only the newest one waits.
         """
-        if result.lease.revision < self._newest_revision(row.identity.database_id):
+        if self._is_of_an_older_edit(result):
             return False
         due = result.started + result.interval
         if row.last_reason is not result.reason or row.is_slow is not result.is_slow:
@@ -74,10 +74,15 @@ class Outbox:
         self._pending[database_id] = replace(result, lease=claim)
         return True
 
-    def _newest_revision(self, database_id: UUID) -> int:
-        """Tell of which revision we know a result; 0 where we know none."""
+    def _is_of_an_older_edit(self, result: CheckResult) -> bool:
+        """Tell whether a row was edited since this claim; one that is made anew begins at 1."""
+        database_id = result.identity.database_id
         known = self._pending.get(database_id) or self._memory.get(database_id)
-        return known.lease.revision if known else 0
+        return (
+            known is not None
+            and result.lease.revision < known.lease.revision
+            and result.lease.claimed_monotonic <= known.lease.claimed_monotonic
+        )
 
     async def run(self) -> None:
         """Record what comes in, until cancelled."""
@@ -143,12 +148,21 @@ class Outbox:
                 self._announcer.forget(outcome.database_id)
             elif outcome.database_id not in refused:
                 self._announcer.unchanged(result)
+            if outcome.database_id not in refused:
+                self._show(result, outcome)
+
+    def _show(self, result: CheckResult, outcome: Recorded) -> None:
+        if outcome.is_gone:
+            self._fleet.forget(result.identity)
+        elif outcome.next_due is None:
+            self._fleet.take_back(result)
+        else:
+            self._fleet.note_recorded(result)
 
     def _remember(self, result: CheckResult, outcome: Recorded) -> None:
         known = self._memory.get(outcome.database_id)
         if outcome.is_gone:
             self._memory.forget(outcome.database_id)
-            self._fleet.forget(result.identity)
         elif known is None or known.lease.revision != result.lease.revision:
             return  # what is remembered is of another edit than this result
         elif outcome.next_due is None:
@@ -160,7 +174,7 @@ class Outbox:
 
     def _announce_unrecorded(self, result: CheckResult) -> None:
         known = self._memory.get(result.identity.database_id)
-        if known is None or result.status is None or result.status is known.status:
+        if known is None or result.status is None:
             return
         self._announcer.unrecorded(result, known.status)
         self._memory.note(known, result.status)

@@ -40,13 +40,14 @@ class Refresh:
         self._max_databases = max_databases
         self._overdue_after = overdue_after
         self._census = Census(COUNT_BATCH)
-        self._since: int | None = None
-        """All that older transactions wrote is known; None: nothing is."""
+        self._read: Facts | None = None
+        """Up to where the states are known; None: not at all."""
         self._changes_left = 0
 
     async def run(self) -> Survey:
         """Read what is new; raises as Registry does, and then reads everything the next time."""
-        since, self._since = self._since, None
+        read, self._read = self._read, None
+        self._fleet.trust_registry()
         facts = await self._registry.facts(self._max_databases, self._overdue_after)
         if facts.is_large:
             self._fleet.close()
@@ -54,18 +55,18 @@ class Refresh:
             return Survey(is_shown=False, counts=self._census.counts, overdue=facts.overdue)
         self._census = Census(COUNT_BATCH)  # half a walk of now would be of another day later
         counts = await self._registry.count()
-        if not await self._take_changes(since, facts, sum(counts.values())):
+        if not await self._take_changes(read, facts, sum(counts.values())):
             self._fleet.drop_all_but(await self._take(None, facts), facts.taken_at)
             self._changes_left = CHANGES_BEFORE_ALL
-        self._since = facts.transaction
+        self._read = facts
         return Survey(is_shown=True, counts=counts, overdue=facts.overdue)
 
-    async def _take_changes(self, since: int | None, facts: Facts, databases: int) -> bool:
+    async def _take_changes(self, read: Facts | None, facts: Facts, databases: int) -> bool:
         """Take what changed, if that leads to as many databases as there are."""
-        if since is None or since > facts.transaction or not self._changes_left:
+        if read is None or not facts.go_on_from(read) or not self._changes_left:
             return False
         self._changes_left -= 1
-        await self._take(since, facts)
+        await self._take(read.transaction, facts)
         return len(self._fleet) == databases
 
     async def _take(self, since: int | None, facts: Facts) -> set[UUID]:

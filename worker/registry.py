@@ -67,6 +67,12 @@ class Facts:
     """POSIX timestamp of the registry's clock."""
     transaction: int
     """The oldest transaction that may have been under way."""
+    server_started_at: datetime
+
+    def go_on_from(self, earlier: Facts) -> bool:
+        """Tell whether the same server counts its transactions on."""
+        is_same = self.server_started_at == earlier.server_started_at
+        return is_same and self.transaction >= earlier.transaction
 
 
 class Registry:
@@ -174,7 +180,8 @@ class Registry:
             "snapshot",
             "select platform.has_more_databases_than($1) as is_large,"
             " platform.count_overdue_databases($2) as overdue, now() as registry_now,"
-            " pg_snapshot_xmin(pg_current_snapshot()) as transaction",
+            " pg_snapshot_xmin(pg_current_snapshot()) as transaction,"
+            " pg_postmaster_start_time() as server_started_at",
             max_databases,
             timedelta(seconds=overdue_after),
         )
@@ -184,6 +191,7 @@ class Registry:
             facts["overdue"],
             facts["registry_now"].timestamp(),
             facts["transaction"],
+            facts["server_started_at"],
         )
 
     async def states(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -17,7 +18,7 @@ from worker.errors import RegistryUnavailableError
 from worker.fleet import Fleet
 from worker.model import CheckResult, DatabaseState, Status
 from worker.refresh import CHANGES_BEFORE_ALL, Refresh
-from worker.registry import Registry
+from worker.registry import Facts, Registry
 
 Add = Callable[..., Awaitable[UUID]]
 Rows = Callable[..., Awaitable[list[Any]]]
@@ -159,14 +160,54 @@ async def test_now_and_then_and_after_a_fault_all_is_read(
     assert await watched.walked() == [(True, 1)]
 
 
-async def test_a_registry_whose_transactions_have_smaller_numbers_than_before_is_read_anew(
-    watched: Watched, add: Add
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda facts: replace(facts, transaction=facts.transaction + 1_000_000),
+        lambda facts: replace(
+            facts, server_started_at=facts.server_started_at - timedelta(hours=1)
+        ),
+    ],
+    ids=["its transactions have smaller numbers", "it was started at another time"],
+)
+async def test_a_registry_in_whose_place_there_is_another_server_is_read_anew(
+    watched: Watched, add: Add, other: Callable[[Facts], Facts]
 ) -> None:
     await add()
     await watched.run()
-    assert watched.refresh._since is not None
-    watched.refresh._since += 1_000_000
+    assert watched.refresh._read is not None
+    watched.refresh._read = other(watched.refresh._read)
     assert await watched.walked() == [(True, 1)]
+    assert await watched.walked() == [(False, 0)]
+
+
+async def test_an_edit_that_causes_no_check_shows_though_the_last_result_seemed_to_end_later(
+    watched: Watched, add: Add, registry: Registry, owner: Any
+) -> None:
+    await add()
+    await watched.run()
+    (row,) = await registry.claim(1, 1)
+    result = make_result(row)
+    result = replace(result, finished=result.finished + 30)
+    watched.fleet.lay(result)
+    await watched.run()
+    await registry.record([result])
+    watched.fleet.note_recorded(result)
+    await watched.run()
+    await owner.execute("update platform.databases set name = 'renamed'")
+    await watched.run()
+    assert [state.identity.name for state in watched.fleet.states().values()] == ["renamed"]
+
+
+async def test_a_row_whose_id_is_nil_is_read_like_any_other(
+    watched: Watched, add: Add, worker: Any
+) -> None:
+    await add(id=UUID(int=0))
+    await add()
+    assert await watched.walked() == [(True, 2)]
+    assert await watched.walked() == [(False, 0)]
+    counted = await worker.fetch("select * from platform.count_slice_of_databases(null, 9)")
+    assert [row["databases"] for row in counted] == [2]
 
 
 async def test_a_result_newer_than_the_registrys_own_stays_until_the_registry_has_it(

@@ -60,6 +60,34 @@ def test_what_changed_is_taken_unless_a_result_is_newer_and_the_rest_holds_still
     assert len(fleet) == 2
 
 
+def test_what_the_registry_tells_counts_more_than_a_result_that_it_has_and_no_other() -> None:
+    fleet, made, other = Fleet(fleet_series.write), result(Reason.REFUSED), result(Reason.REFUSED)
+    at = made.lease.registry_time(made.finished)
+    for each in (made, other):
+        fleet.lay(each)
+    fleet.note_recorded(made)
+    theirs = [state(each.identity, Status.HEALTHY, at - 1) for each in (made, other)]
+    fleet.take(theirs, at + 1)  # asked for before the record
+    assert statuses(fleet) == {Status.UNHEALTHY}
+    fleet.trust_registry()
+    fleet.take(theirs, at + 1)
+    assert {key: each.status for key, each in fleet.states().items()} == {
+        made.identity.database_id: Status.HEALTHY,
+        other.identity.database_id: Status.UNHEALTHY,
+    }
+
+
+def test_a_result_of_before_an_edit_is_taken_back_and_a_newer_one_is_not() -> None:
+    fleet, made = Fleet(fleet_series.write), result()
+    newer = replace(made, finished=made.finished + 1)
+    fleet.lay(made)
+    fleet.lay(newer)
+    fleet.take_back(made)
+    assert len(fleet) == 1
+    fleet.take_back(newer)
+    assert len(fleet) == 0
+
+
 def test_our_own_trouble_leaves_the_last_state() -> None:
     fleet, made = Fleet(fleet_series.write), result()
     fleet.lay(made)

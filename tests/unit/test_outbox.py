@@ -27,8 +27,10 @@ class Bench:
         self.meter = FakeMeter()
         self.announcer = Announcer(self.registry, self.log)
         self.causes: list[str] = []
-        fleet = Fleet(fleet_series.write)
-        self.outbox = Outbox(self.registry, self.announcer, fleet, self.meter, self.causes.append)
+        self.fleet = Fleet(fleet_series.write)
+        self.outbox = Outbox(
+            self.registry, self.announcer, self.fleet, self.meter, self.causes.append
+        )
 
     def make_due(self, row: RawRow) -> None:
         self.outbox._memory.schedule(row.identity.database_id, time.monotonic())
@@ -87,6 +89,39 @@ async def test_a_change_and_back_again_in_one_outage_is_told_twice_and_recorded_
     assert bench.registry.changes == []
 
 
+async def test_a_change_after_one_that_was_told_in_an_outage_and_never_recorded_is_told_too(
+    bench: Bench,
+) -> None:
+    row = make_row(status=Status.HEALTHY)
+    bench.registry.statuses[row.identity.database_id] = Status.HEALTHY
+    bench.registry.is_away = True
+    for reason in (Reason.REFUSED, Reason.INTERNAL):
+        bench.outbox.put(row, make_result(row, reason))
+        assert not await bench.outbox.flush()
+    bench.registry.is_away = False
+    assert await bench.outbox.flush()
+    claimed = replace(row, lease=replace(row.lease, claimed_monotonic=time.monotonic()))
+    bench.outbox.put(claimed, make_result(claimed, Reason.REFUSED))
+    assert await bench.outbox.flush()
+    assert bench.told() == [(Status.UNHEALTHY, False), (Status.UNHEALTHY, True)]
+
+
+async def test_a_change_that_cannot_be_recorded_is_told_once_though_its_row_is_claimed_again(
+    bench: Bench,
+) -> None:
+    row = make_row(status=Status.HEALTHY)
+    bench.registry.statuses[row.identity.database_id] = Status.HEALTHY
+    bench.registry.is_away = True
+    for _ in range(3):
+        row = replace(row, lease=replace(row.lease, claimed_monotonic=time.monotonic()))
+        bench.outbox.put(row, make_result(row, Reason.REFUSED))
+        assert not await bench.outbox.flush()
+    bench.registry.is_away = False
+    assert await bench.outbox.flush()
+    assert bench.told() == [(Status.UNHEALTHY, False)]
+    assert bench.registry.announced == [1]
+
+
 async def test_only_the_newest_result_of_a_row_waits(bench: Bench) -> None:
     row = make_row()
     newest = make_result(row, Reason.REFUSED)
@@ -112,6 +147,36 @@ async def test_the_result_of_an_edited_row_is_not_replaced_by_one_from_before_th
     assert bench.registry.recorded == [newest]
     bench.make_due(edited)
     assert [row.lease.revision for row in bench.due_rows()] == [2]
+
+
+async def test_a_row_that_was_made_anew_and_begins_at_its_first_revision_is_recorded(
+    bench: Bench,
+) -> None:
+    edited = make_row()
+    edited = replace(edited, lease=replace(edited.lease, revision=2))
+    bench.outbox.put(edited, make_result(edited))
+    lease = replace(edited.lease, revision=1, claimed_monotonic=time.monotonic())
+    anew = replace(edited, lease=lease)
+    newest = make_result(anew, Reason.REFUSED)
+    assert bench.outbox.put(anew, newest)
+    await bench.outbox.flush()
+    assert bench.registry.recorded == [newest]
+
+
+async def test_a_result_from_before_an_edit_is_shown_no_more_once_the_registry_knows_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = make_row()
+    made = make_result(row)
+
+    async def refuse(_: FakeRegistry, results: Sequence[CheckResult]) -> Sequence[Recorded]:
+        return [Recorded(result.identity.database_id, None, None) for result in results]
+
+    monkeypatch.setattr(FakeRegistry, "record", refuse)
+    bench.outbox.put(row, made)
+    bench.fleet.lay(made)
+    await bench.outbox.flush()
+    assert not bench.fleet.states()
 
 
 async def test_a_row_is_remembered_as_edited_though_a_result_from_before_the_edit_is_refused(
