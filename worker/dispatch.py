@@ -16,7 +16,7 @@ from worker.errors import RegistryUnavailableError
 from worker.model import CheckResult, Lease, RawRow
 from worker.outbox import Outbox
 from worker.ports import Registry
-from worker.slots import Slots
+from worker.slots import Slots, Task
 
 PATIENCE_SECONDS = 5.0
 """How long a tick waits for the registry before it starts what is remembered."""
@@ -47,7 +47,7 @@ class Dispatcher:
         self._claiming = asyncio.Lock()
         self._ended_checks: list[tuple[RawRow, CheckResult]] = []
         """Those whose results nobody has been given yet."""
-        self._renewed: dict[asyncio.Task[CheckResult], Lease] = {}
+        self._renewed: dict[Task, Lease] = {}
         """Leases of rows that were claimed while their check was running."""
         self._is_cut_off = False
         """Whether the registry cannot be used, or keeps a tick waiting."""
@@ -226,22 +226,28 @@ class Dispatcher:
         task.add_done_callback(self._ended)
         self._sinks.meter.in_flight(len(self._slots.rows))
 
-    async def _carry(self, row: RawRow, check: Check) -> CheckResult:
+    async def _carry(self, row: RawRow, check: Check) -> CheckResult | None:
+        """Check a row at its due time; None where its lease ran out while it waited."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 -- it is the one that `_start` made
         due_in = row.lease.slot.timestamp() - row.lease.registry_time(time.monotonic())
         if due_in > 0:
             await asyncio.sleep(due_in)
-        task = asyncio.current_task()
-        if task is not None:
-            self._slots.start(task)
+            # This process may have stood still; what is remembered waits for nothing.
+            if self._renewed.get(task, row.lease).has_run_out(time.monotonic()):
+                return None
+        self._slots.start(task)
         return await check()
 
-    def _ended(self, task: asyncio.Task[CheckResult]) -> None:
+    def _ended(self, task: Task) -> None:
         row = self._slots.leave(task)
         lease = self._renewed.pop(task, row.lease)
         if task.cancelled():
             self._cut[row.identity.database_id] = lease
             return
         result = task.result()
+        if result is None:
+            return
         if lease is not row.lease:
             result = replace(result, lease=lease)
         if not self._ended_checks:

@@ -147,6 +147,10 @@ class Lease:
         """The registry's time at the given monotonic seconds, as a POSIX timestamp."""
         return self.claimed_at.timestamp() + monotonic - self.claimed_monotonic
 
+    def has_run_out(self, monotonic: float) -> bool:
+        """Whether another replica may have claimed the row by the given monotonic seconds."""
+        return self.registry_time(monotonic) >= self.leased_until.timestamp()
+
 
 @dataclass(frozen=True, slots=True)
 class RawRow:

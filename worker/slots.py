@@ -8,7 +8,7 @@ from uuid import UUID
 
 from worker.model import CheckResult, RawRow
 
-Task = asyncio.Task[CheckResult]
+Task = asyncio.Task[CheckResult | None]
 
 
 class Slots:

@@ -251,6 +251,32 @@ async def test_a_registry_that_falls_silent_keeps_no_tick_and_no_remembered_row_
     assert {result.identity for result in bench.registry.recorded} == {row.identity}
 
 
+async def test_a_replica_that_stood_still_starts_no_row_that_another_one_may_have_claimed(
+    bench: Bench,
+) -> None:
+    lost, again = make_row(due_in=0.1), make_row(due_in=0.1)
+    for row in (lost, again):
+        lease = replace(row.lease, leased_until=row.lease.claimed_at + timedelta(seconds=0.2))
+        bench.registry.due.append(replace(row, lease=lease))
+    await bench.dispatcher.tick()
+    bench.registry.due = [renewed(again)]
+    await bench.dispatcher.tick()
+    time.sleep(0.3)  # noqa: ASYNC251 -- it is how it stands still
+    await bench.until(lambda: not bench.dispatcher._slots.rows)
+    assert [row.identity for row in bench.checker.checked] == [again.identity]
+
+
+async def test_in_an_outage_what_is_remembered_is_checked_though_its_lease_ran_out(
+    bench: Bench,
+) -> None:
+    row = make_row()
+    lease = replace(row.lease, leased_until=row.lease.claimed_at)
+    bench.outbox.put(replace(row, lease=lease), make_result(row))
+    bench.registry.is_away = True
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.checker.checked) == 1)
+
+
 async def test_a_row_that_is_claimed_again_while_it_is_checked_is_not_checked_twice(
     bench: Bench,
 ) -> None:
