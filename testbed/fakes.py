@@ -77,6 +77,7 @@ class FakeRegistry:
     silence: asyncio.Event | None = None
     """While it is there and not set, no call returns."""
     next_due: Callable[[], datetime] = lambda: datetime.now(UTC) + timedelta(minutes=1)
+    horizon: float = 1.0
 
     async def _answer(self) -> None:
         if self.silence is not None:

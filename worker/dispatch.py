@@ -148,8 +148,11 @@ class Dispatcher:
             self._is_cut_off = False
         if self._claiming.locked():  # a refill is at it: waiting for it is no silence
             return
+        asked = time.monotonic()
         await self._claim()
-        self._outbox.forget_due()
+        # What is due within the horizon has been claimed now, by us or by another replica.
+        ahead = 0.0 if self._slots.are_short else self._registry.horizon
+        self._outbox.forget_due(asked + ahead)
 
     async def _claim(self) -> None:
         async with self._claiming:

@@ -45,9 +45,9 @@ class Memory:
         self._rows.pop(database_id, None)
         self._due.pop(database_id, None)
 
-    def forget_due(self, but: Container[UUID]) -> None:
-        """Drop the rows whose due time has passed, except some."""
-        for key in self._overdue():
+    def forget_due(self, by: float, but: Container[UUID]) -> None:
+        """Drop the rows that are due by these monotonic seconds, except some."""
+        for key in self._keys_due_by(by):
             if key not in but:
                 self.forget(key)
 
@@ -56,7 +56,7 @@ class Memory:
 
         One that is not wanted now stays due since when it was.
         """
-        for key in sorted(self._overdue(), key=self._due.__getitem__):
+        for key in self._keys_due_by(time.monotonic()):
             row, due = self._rows[key], self._due[key]
             if not is_wanted(row):
                 continue
@@ -65,6 +65,6 @@ class Memory:
             slot = row.lease.claimed_at + late
             yield replace(row, lease=replace(row.lease, slot=slot))
 
-    def _overdue(self) -> list[UUID]:
-        now = time.monotonic()
-        return [key for key, due in self._due.items() if due <= now]
+    def _keys_due_by(self, monotonic: float) -> list[UUID]:
+        due = [key for key, moment in self._due.items() if moment <= monotonic]
+        return sorted(due, key=self._due.__getitem__)

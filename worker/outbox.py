@@ -128,9 +128,9 @@ class Outbox:
         """Take the remembered rows that are due: in an outage nobody else checks them."""
         return self._memory.take_due(is_wanted)
 
-    def forget_due(self) -> None:
-        """Drop the remembered rows whose due time has passed: any replica may claim them."""
-        self._memory.forget_due(but=self._pending)
+    def forget_due(self, by: float) -> None:
+        """Drop the remembered rows that are due by these monotonic seconds: any replica's now."""
+        self._memory.forget_due(by, but=self._pending)
 
     def _settle(
         self, batch: Sequence[CheckResult], recorded: Sequence[Recorded], refused: Container[UUID]

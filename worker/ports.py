@@ -97,6 +97,11 @@ class Registry(Protocol):
     Every call raises RegistryUnavailableError when the registry cannot be used just now.
     """
 
+    @property
+    def horizon(self) -> float:
+        """How many seconds before their due time rows are claimed."""
+        ...
+
     async def tend(self) -> None:
         """Heal a part of the schedule and note the registry's time."""
         ...

@@ -85,6 +85,11 @@ class Registry:
         self._clock: tuple[datetime, float] | None = None
         """The registry's time and the monotonic seconds at which it was read."""
 
+    @property
+    def horizon(self) -> float:
+        """How many seconds before their due time rows are claimed."""
+        return self._pace.horizon.total_seconds()
+
     async def tend(self) -> None:
         """Heal a part of the schedule and note the registry's time."""
         asked = time.monotonic()

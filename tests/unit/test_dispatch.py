@@ -232,6 +232,28 @@ async def test_a_claim_that_works_forgets_what_is_due_for_any_replica_may_have_i
     assert len(bench.checker.checked) == 1
 
 
+async def test_a_row_that_another_replica_has_claimed_ahead_of_its_time_is_not_remembered(
+    bench: Bench,
+) -> None:
+    row = await bench.remember()
+    await bench.outbox.flush()
+    bench.registry.horizon = 60.0
+    bench.outbox._memory.schedule(row.identity.database_id, time.monotonic() + 30)
+    await bench.dispatcher.tick()
+    assert bench.outbox._memory.get(row.identity.database_id) is None
+
+
+async def test_a_claim_that_leaves_rows_for_want_of_slots_forgets_none_ahead_of_its_time() -> None:
+    bench = Bench(slots=1)
+    row = await bench.remember()
+    await bench.outbox.flush()
+    bench.checker.gate.clear()
+    bench.registry.due = [make_row(), make_row()]
+    bench.registry.horizon = 60.0
+    await bench.dispatcher.tick()
+    assert bench.outbox._memory.get(row.identity.database_id) is not None
+
+
 async def test_a_registry_that_falls_silent_keeps_no_tick_and_no_remembered_row_waiting(
     bench: Bench,
 ) -> None:

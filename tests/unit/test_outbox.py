@@ -311,7 +311,7 @@ async def test_a_row_whose_due_time_passed_while_the_registry_was_readable_is_fo
     bench.registry.next_due = lambda: datetime.now(UTC) + timedelta(minutes=1)
     bench.outbox.put(later, make_result(later))
     await bench.outbox.flush()
-    bench.outbox.forget_due()
+    bench.outbox.forget_due(time.monotonic())
     bench.make_due(later)
     assert [each.identity for each in bench.due_rows()] == [later.identity]
 
