@@ -261,6 +261,34 @@ begin
   return query select * from platform.read_claimed(ids, dues, lease);
 end $f$;
 
+-- After an outage: of the rows that a replica knows those that are due, by their primary keys.
+create or replace function platform.claim_known_databases(
+  ids uuid[], horizon interval, lease interval)
+returns table (id uuid, project_id uuid, name text, engine text, connection_string text,
+  is_decrypted boolean, ssl_enabled boolean, config text, revision bigint, slot timestamptz,
+  leased_until timestamptz, claimed_at timestamptz, status text, last_reason text, slow boolean)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set jit = off set lock_timeout = '5s' as $f$
+declare
+  free uuid[];
+  dues timestamptz[];
+begin
+  with due as materialized (
+    select s.database_id, s.due_at from platform.database_schedules s
+    where s.database_id = any (ids) and s.due_at <= now() + horizon
+      and (s.leased_until is null or s.leased_until <= now())
+    order by s.database_id for update skip locked
+  )
+  select array_agg(due.database_id), array_agg(greatest(due.due_at, now() - interval '1 year'))
+  into free, dues from due;
+  update platform.database_schedules s
+  set due_at = now() + lease, leased_until = now() + lease,
+      spread = s.spread
+        or s.due_at < now() - make_interval(secs => coalesce(s.interval_seconds, 0) / 2)
+  where s.database_id = any (free);
+  return query select * from platform.read_claimed(free, dues, lease);
+end $f$;
+
 create or replace function platform.claim_databases_by_id(ids uuid[], lease interval)
 returns table (id uuid, project_id uuid, name text, engine text, connection_string text,
   is_decrypted boolean, ssl_enabled boolean, config text, revision bigint, slot timestamptz,
@@ -520,6 +548,7 @@ revoke all on function
   platform.read_claimed(uuid[], timestamptz[], interval),
   platform.claim_databases(integer, integer, interval, interval),
   platform.claim_databases_by_id(uuid[], interval),
+  platform.claim_known_databases(uuid[], interval, interval),
   platform.read_databases(uuid[]),
   platform.record_database_health(jsonb),
   platform.give_back_databases(jsonb),
@@ -537,6 +566,7 @@ grant execute on function
   platform.tend_database_schedules(uuid, integer, interval, timestamptz),
   platform.claim_databases(integer, integer, interval, interval),
   platform.claim_databases_by_id(uuid[], interval),
+  platform.claim_known_databases(uuid[], interval, interval),
   platform.read_databases(uuid[]),
   platform.record_database_health(jsonb),
   platform.give_back_databases(jsonb),

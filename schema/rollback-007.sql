@@ -16,6 +16,7 @@ drop function if exists platform.health_worker_schema_version();
 drop function if exists platform.tend_database_schedules(uuid, integer, interval, timestamptz);
 drop function if exists platform.claim_databases(integer, integer, interval, interval);
 drop function if exists platform.claim_databases_by_id(uuid[], interval);
+drop function if exists platform.claim_known_databases(uuid[], interval, interval);
 drop function if exists platform.read_databases(uuid[]);
 drop function if exists platform.read_claimed(uuid[], timestamptz[], interval);
 drop function if exists platform.record_database_health(jsonb);

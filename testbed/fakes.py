@@ -98,6 +98,13 @@ class FakeRegistry:
         self.due = [row for row in self.due if row not in taken]
         return taken
 
+    async def claim_known(self, ids: Sequence[UUID]) -> Sequence[RawRow]:
+        """Hand out those of these rows that are due."""
+        await self._answer()
+        taken = [row for row in self.due if row.identity.database_id in ids]
+        self.due = [row for row in self.due if row not in taken]
+        return taken
+
     async def record(self, results: Sequence[CheckResult]) -> Sequence[Recorded]:
         """Take the results of rows that are not locked, and say what changed."""
         await self._answer()

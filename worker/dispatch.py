@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID
@@ -24,6 +24,9 @@ CUT_OFF_PATIENCE_SECONDS = 0.5
 """The same once it has waited in vain: what is remembered has to start on time."""
 CUT_SECONDS = 0.5
 """How long a check that is cut may take to end."""
+LAGGARD_SECONDS = 4.0
+"""How much later than this replica another one may come back from an outage: by the longest
+back-off, and the wait for its next try. Until then it checks rows from memory."""
 GATHER_SECONDS = 0.05
 """How long a result waits for others, see docs/adr/0013."""
 AGAIN_SECONDS = 0.1
@@ -49,8 +52,11 @@ class Dispatcher:
         """Those whose results nobody has been given yet."""
         self._renewed: dict[Task, Lease] = {}
         """Leases of rows that were claimed while their check was running."""
-        self._is_cut_off = False
-        """Whether the registry cannot be used, or keeps a tick waiting."""
+        self._cut_off_at: float | None = None
+        """Monotonic seconds since when the registry cannot be used, or keeps ticks waiting."""
+        self._among_known_until: float | None = None
+        """Monotonic seconds until when only rows are claimed that no other replica remembers; None
+        once all were claimed from, so that a registry that comes and goes keeps none waiting."""
         self._talk: asyncio.Task[None] | None = None
         """The conversation with the registry, which may outlast a tick."""
         self._is_draining = False
@@ -60,7 +66,8 @@ class Dispatcher:
         """Claim what is due, or in an outage start what is remembered; never waits for a check."""
         began = time.monotonic()
         if not await self._has_talked():
-            self._is_cut_off = True
+            if self._cut_off_at is None:
+                self._cut_off_at = time.monotonic()
             self._start_remembered()
         self._sinks.meter.ticked(time.monotonic() - began)
 
@@ -71,7 +78,7 @@ class Dispatcher:
         """
         while True:
             await self._slots.room()
-            if self._is_cut_off:
+            if self._cut_off_at is not None:
                 self._start_remembered()
                 continue
             try:
@@ -126,7 +133,7 @@ class Dispatcher:
 
     async def _has_talked(self) -> bool:
         """Go on with the conversation for a while; tell whether it came to a good end."""
-        patience = CUT_OFF_PATIENCE_SECONDS if self._is_cut_off else PATIENCE_SECONDS
+        patience = PATIENCE_SECONDS if self._cut_off_at is None else CUT_OFF_PATIENCE_SECONDS
         if self._talk is None:
             self._talk = asyncio.create_task(self._converse(), name="converse")
             self._talk.add_done_callback(_let_go)
@@ -143,26 +150,44 @@ class Dispatcher:
     async def _converse(self) -> None:
         """Bring the registry what waits and take from it what is due."""
         await self._registry.tend()
-        if self._is_cut_off:  # record what waits before its rows, long due again, can be claimed
-            await self._outbox.flush()
-            self._is_cut_off = False
+        if self._cut_off_at is not None:
+            await self._outbox.flush()  # before its rows, long due again, can be claimed
+            if self._among_known_until is None:
+                now = time.monotonic()
+                self._among_known_until = now + min(LAGGARD_SECONDS, now - self._cut_off_at)
+            self._cut_off_at = None
         if self._claiming.locked():  # a refill is at it: waiting for it is no silence
             return
         asked = time.monotonic()
         await self._claim()
-        # What is due within the horizon has been claimed now, by us or by another replica.
-        ahead = 0.0 if self._slots.are_short else self._registry.horizon
-        self._outbox.forget_due(asked + ahead)
+        if self._among_known_until is None:
+            # What is due within the horizon has been claimed now, by us or by another replica.
+            ahead = 0.0 if self._slots.are_short else self._registry.horizon
+            self._outbox.forget_due(asked + ahead)
 
     async def _claim(self) -> None:
         async with self._claiming:
             while not self._is_draining and self._slots.free > 0:
                 free, slow_room = self._slots.free, self._slots.slow_room
-                rows = await self._registry.claim(free, slow_room)
+                if time.monotonic() < (self._among_known_until or 0.0):
+                    rows = await self._registry.claim_known(self._known_due())
+                else:
+                    rows = await self._registry.claim(free, slow_room)
+                    self._among_known_until = None
                 await self._registry.give_back(self._take(rows))
                 self._slots.note_claim(rows, free, slow_room)
                 if not self._slots.are_worth_a_claim:
                     return
+
+    def _known_due(self) -> Sequence[UUID]:
+        """Tell which rows no other replica checks from memory: those in hand and remembered."""
+        in_hand = self._slots.by_id()
+        quick: list[UUID] = []
+        slow: list[UUID] = []
+        for row in self._outbox.due_by(time.monotonic() + self._registry.horizon):
+            if row.identity.database_id not in in_hand:
+                (slow if row.is_slow else quick).append(row.identity.database_id)
+        return [*in_hand, *quick[: self._slots.free], *slow[: self._slots.slow_room]]
 
     def _take(self, rows: Iterable[RawRow]) -> dict[UUID, Lease]:
         """Start what was claimed, and return the leases that there is no slot for any more.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
@@ -39,6 +39,10 @@ class Memory:
         """Set the status of a remembered row, as it was told last."""
         if row.status is not status:
             self._rows[row.identity.database_id] = replace(row, status=status)
+
+    def due_by(self, monotonic: float) -> Sequence[RawRow]:
+        """Tell which rows are due by these monotonic seconds, the most overdue first."""
+        return [self._rows[key] for key in self._keys_due_by(monotonic)]
 
     def forget(self, database_id: UUID) -> None:
         """Drop a row."""

@@ -128,6 +128,10 @@ class Outbox:
         """Take the remembered rows that are due: in an outage nobody else checks them."""
         return self._memory.take_due(is_wanted)
 
+    def due_by(self, monotonic: float) -> Sequence[RawRow]:
+        """Tell which remembered rows are due by these monotonic seconds, the most overdue first."""
+        return self._memory.due_by(monotonic)
+
     def forget_due(self, by: float) -> None:
         """Drop the remembered rows that are due by these monotonic seconds: any replica's now."""
         self._memory.forget_due(by, but=self._pending)

@@ -110,6 +110,10 @@ class Registry(Protocol):
         """Lease rows that are due within the coming tick."""
         ...
 
+    async def claim_known(self, ids: Sequence[UUID]) -> Sequence[RawRow]:
+        """Lease those of these rows that are due within the coming tick and not leased."""
+        ...
+
     async def record(self, results: Sequence[CheckResult]) -> Sequence[Recorded]:
         """Write results; those not returned are locked elsewhere and stay pending.
 

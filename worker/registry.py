@@ -115,6 +115,16 @@ class Registry:
             self._pace.lease,
         )
 
+    async def claim_known(self, ids: Sequence[UUID]) -> Sequence[RawRow]:
+        """Lease those of these rows that are due within the coming tick and not leased."""
+        return await self._rows(
+            "claim",
+            "select * from platform.claim_known_databases($1, $2, $3)",
+            ids,
+            self._pace.horizon,
+            self._pace.lease,
+        )
+
     async def claim_by_id(self, ids: Sequence[UUID] | None) -> Sequence[RawRow]:
         """Lease these rows (None: all active ones), due or not, but none that is leased."""
         return await self._rows(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from urllib.error import HTTPError
 
@@ -14,9 +18,12 @@ import pytest
 from testbed.outage import WAYS, Outage
 from testbed.redis import RedisServer
 from testbed.registry import RegistryServer
-from testbed.worker import Worker, eventually, register
+from testbed.worker import Worker, eventually, register, told
 
 ONCE = '{"healthCheck": {"intervalSeconds": 5}, "retryStrategy": {"maxAttempts": 1}}'
+INTERVAL_SECONDS = 10
+ROWS = 120
+SELDOM = f'{{"healthCheck": {{"intervalSeconds": {INTERVAL_SECONDS}}}}}'
 WITHIN_SECONDS = 40.0
 
 
@@ -143,3 +150,58 @@ async def outlive(observer: Observer) -> None:
         "database_health_changed",
     }
     assert await observer.leases() == 0
+
+
+def checks(*workers: Worker) -> dict[str, list[float]]:
+    """Read when they checked which row, in POSIX timestamps, the oldest first."""
+    moments: dict[str, list[float]] = {}
+    for event in (event for worker in workers for event in worker.events("check_finished")):
+        moment = datetime.fromisoformat(event["timestamp"]).timestamp()
+        moments.setdefault(event["database_id"], []).append(moment)
+    return {row: sorted(times) for row, times in moments.items()}
+
+
+def checked_since(before: dict[str, list[float]], *workers: Worker) -> set[str]:
+    now = checks(*workers)
+    return {row for row, times in now.items() if len(times) > len(before.get(row, ()))}
+
+
+@pytest.mark.timeout(120)
+async def test_who_is_back_first_checks_no_row_that_a_laggard_has_checked_from_memory(
+    tmp_path: Path, steady: RedisServer
+) -> None:
+    with ExitStack() as stack:
+        registry = stack.enter_context(RegistryServer())
+        for number in range(ROWS):
+            await register(registry.url(), "redis", steady.url(), SELDOM, name=str(number))
+        both = [stack.enter_context(Worker(registry.worker_url, tmp_path)) for _ in range(2)]
+        first, laggard = both
+
+        async def both_work() -> bool:
+            return all(sum(map(len, checks(each).values())) > ROWS / 2 for each in both)
+
+        await eventually(both_work, "both replicas check rows", within=WITHIN_SECONDS)
+        registry.stop()
+        before = [checks(each) for each in both]
+
+        async def laggard_goes_on() -> bool:
+            return len(checked_since(before[1], laggard)) > ROWS / 4
+
+        await eventually(laggard_goes_on, "the laggard checks rows from memory")
+        os.kill(laggard.process.pid, signal.SIGSTOP)
+        # Claimed by one just before the outage, and remembered by the other.
+        of_both = checked_since(before[0], first) & checked_since(before[1], laggard)
+        registry.start()
+        await told(first, "registry_recovered")
+        os.kill(laggard.process.pid, signal.SIGCONT)
+        await told(laggard, "registry_recovered")
+        seen = checks(*both)
+
+        async def all_are_checked_again() -> bool:
+            return len(checked_since(seen, *both)) == ROWS
+
+        await eventually(all_are_checked_again, "every row is checked again")
+        moments = checks(*both)
+    gaps = {row: min(b - a for a, b in pairwise(times)) for row, times in moments.items()}
+    doubled = {row for row, gap in gaps.items() if gap < INTERVAL_SECONDS / 2 - 0.5}
+    assert doubled <= of_both

@@ -62,6 +62,21 @@ async def test_a_claim_goes_by_what_is_due(large_registry: Any) -> None:
     assert "idx_database_schedules_slow_due_at" in indexes
 
 
+async def test_a_claim_among_known_rows_goes_by_id(large_registry: Any) -> None:
+    rows = await large_registry.fetch(
+        "select database_id from platform.database_schedules order by due_at limit $1", BATCH
+    )
+    async with explaining(large_registry) as plans:
+        claimed = await large_registry.fetch(
+            "select * from platform.claim_known_databases($1, $2, $3)",
+            [row["database_id"] for row in rows],
+            AHEAD,
+            LEASE,
+        )
+    assert len(claimed) == BATCH
+    assert read_whole(plans, TABLES) == []
+
+
 @pytest.mark.parametrize("status", ["healthy", "unhealthy"])
 async def test_a_record_goes_by_id_and_compares_no_row_with_every_other(
     large_registry: Any, status: str

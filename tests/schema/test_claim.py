@@ -172,6 +172,24 @@ async def test_a_forced_claim_takes_what_is_not_due_but_nothing_leased(
     assert [row["id"] for row in await worker.fetch(forced, None)] == [other]
 
 
+async def test_a_claim_among_known_rows_takes_those_that_are_due_and_leaves_them_their_rhythm(
+    add: Add, claim: Rows, due: Due, schedule: Read, worker: Any
+) -> None:
+    leased = await add()
+    assert [row["id"] for row in await claim()] == [leased]
+    overdue, soon, later, unknown = [await add() for _ in range(4)]
+    for database, ago in ((overdue, 7), (soon, -0.5), (later, -30), (unknown, 7)):
+        await due(database, ago)
+    before = await schedule(soon)
+    known = "select * from platform.claim_known_databases($1, '1 s', '45 s')"
+    rows = await worker.fetch(known, [leased, overdue, soon, later])
+    assert [row["id"] for row in rows] == [overdue, soon]
+    assert rows[1]["slot"] == before["due_at"]
+    assert rows[1]["leased_until"] == rows[1]["claimed_at"] + LEASE
+    assert not (await schedule(overdue))["spread"]
+    assert [row["id"] for row in await claim()] == [unknown]
+
+
 async def test_reading_claims_nothing(add: Add, claim: Rows, worker: Any) -> None:
     database = await add(connection_string="redis://:s@h")
     (row,) = await worker.fetch("select * from platform.read_databases($1)", [database])

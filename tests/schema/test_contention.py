@@ -265,6 +265,7 @@ CALLS = (
     "platform.tend_database_schedules(null, 9, '45 s', null)",
     "platform.claim_databases(9, 9, '1 s', '45 s')",
     "platform.claim_databases_by_id(null, '45 s')",
+    "platform.claim_known_databases('{}', '1 s', '45 s')",
     "platform.read_databases(null)",
     "platform.record_database_health($$[{DATABASE}]$$)",
     "platform.give_back_databases($$[{DATABASE}]$$)",

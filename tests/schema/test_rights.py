@@ -135,6 +135,7 @@ WORKER_FUNCTIONS = {
     "tend_database_schedules",
     "claim_databases",
     "claim_databases_by_id",
+    "claim_known_databases",
     "read_databases",
     "record_database_health",
     "give_back_databases",

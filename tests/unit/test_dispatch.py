@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
@@ -58,6 +59,13 @@ class Bench:
         waited = (row.lease.slot - row.lease.claimed_at).total_seconds()
         due = row.lease.claimed_monotonic + waited
         self.outbox._memory.schedule(row.identity.database_id, due)
+
+    async def suffer_an_outage(self, lasting: float) -> None:
+        """Take the registry away for a tick that seems to last so many seconds."""
+        self.registry.is_away = True
+        await self.dispatcher.tick()
+        self.dispatcher._cut_off_at = time.monotonic() - lasting
+        self.registry.is_away = False
 
     async def until(self, condition: Callable[[], bool]) -> None:
         for _ in range(500):
@@ -202,6 +210,11 @@ class Unclaimable(FakeRegistry):
             raise RegistryUnavailableError("permission denied for function claim_databases")
         return await super().claim(slots, slow_slots)
 
+    async def claim_known(self, ids: Sequence[UUID]) -> Sequence[RawRow]:
+        if self.is_unclaimable:
+            raise RegistryUnavailableError("permission denied for function claim_known_databases")
+        return await super().claim_known(ids)
+
 
 async def test_while_only_the_claim_fails_what_is_remembered_is_checked_and_recorded() -> None:
     registry = Unclaimable()
@@ -252,6 +265,80 @@ async def test_a_claim_that_leaves_rows_for_want_of_slots_forgets_none_ahead_of_
     bench.registry.horizon = 60.0
     await bench.dispatcher.tick()
     assert bench.outbox._memory.get(row.identity.database_id) is not None
+
+
+async def test_after_an_outage_only_known_rows_are_claimed_until_other_replicas_are_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.dispatch.LAGGARD_SECONDS", 0.5)
+    row, unknown = await bench.remember(), make_row()
+    await bench.outbox.flush()
+    await bench.suffer_an_outage(lasting=60)
+    bench.make_due(row)
+    bench.registry.due = [renewed(row), unknown]
+    await bench.dispatcher.tick()
+    assert bench.registry.due == [unknown]
+    async with asyncio.timeout(5):
+        while bench.registry.due:
+            await bench.dispatcher.tick()
+            await asyncio.sleep(0.01)
+    await bench.until(lambda: len(bench.checker.checked) == 3)
+
+
+async def test_a_registry_that_comes_and_goes_keeps_no_unknown_row_waiting_for_ever(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.dispatch.LAGGARD_SECONDS", 0.2)
+    bench.registry.due = [make_row()]
+    async with asyncio.timeout(5):
+        while bench.registry.due:
+            await bench.suffer_an_outage(lasting=60)
+            await bench.dispatcher.tick()
+            await asyncio.sleep(0.01)
+
+
+async def test_after_an_outage_slow_rows_get_half_of_the_slots_as_ever(bench: Bench) -> None:
+    rows = [make_row(reason=Reason.TIMEOUT) for _ in range(9)]
+    for row in rows:
+        bench.outbox.put(row, make_result(row, Reason.TIMEOUT))
+    await bench.outbox.flush()
+    await bench.suffer_an_outage(lasting=60)
+    for row in rows:
+        bench.make_due(row)
+    bench.checker.gate.clear()
+    bench.registry.due = [renewed(row) for row in rows]
+    async with asyncio.timeout(1):
+        await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.checker.checked) == 2)
+    assert len(bench.registry.due) == len(rows) - 2
+
+
+async def test_after_a_blip_no_row_waits_for_longer_than_it_lasted(bench: Bench) -> None:
+    bench.registry.due = [make_row()]
+    await bench.suffer_an_outage(lasting=0.1)
+    async with asyncio.timeout(1):
+        while bench.registry.due:
+            await bench.dispatcher.tick()
+            await asyncio.sleep(0.01)
+
+
+async def test_a_check_that_an_outage_began_without_a_lease_gets_one_when_it_is_over(
+    bench: Bench,
+) -> None:
+    row = await bench.remember()
+    bench.checker.gate.clear()
+    bench.registry.is_away = True
+    bench.make_due(row)
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.checker.checked) == 2)
+    await bench.suffer_an_outage(lasting=60)
+    again = renewed(row)
+    bench.registry.due = [again]
+    await bench.dispatcher.tick()
+    bench.checker.gate.set()
+    await bench.until(lambda: len(bench.log.of(Event.CHECK_FINISHED)) == 2)
+    await bench.outbox.flush()
+    assert bench.registry.recorded[-1].lease == again.lease
 
 
 async def test_a_registry_that_falls_silent_keeps_no_tick_and_no_remembered_row_waiting(
