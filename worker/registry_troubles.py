@@ -7,9 +7,9 @@ from collections import Counter
 from dataclasses import dataclass
 
 FIRST_BACK_OFF_SECONDS = 0.5
-MAX_BACK_OFF_SECONDS = 15.0
-MAX_OWN_BACK_OFF_SECONDS = 2.0
-"""Of a statement that fails while others work: to refuse it costs the registry little."""
+MAX_BACK_OFF_SECONDS = 2.0
+"""A try costs a registry that is down little, and the first replica to be back waits for the last
+one before it claims what it does not know: see LAGGARD_SECONDS in worker/dispatch.py."""
 ABANDONED_SECONDS = 300.0
 """After so long a statement that nobody tried again is in no trouble: a fleet that has shrunk, say,
 is not counted any more. Each that is needed is tried every 15 s."""
@@ -64,16 +64,16 @@ class Troubles:
 
     def unreached(self, fault: str) -> None:
         """Note that there is no connection to be had, which explains every other trouble."""
-        self._add(_ALL, fault, MAX_BACK_OFF_SECONDS)
+        self._add(_ALL, fault)
         self._of = {_ALL: self._of[_ALL]}
 
     def failed(self, call: Call, fault: str, *, concerns_all: bool) -> None:
         """Note that a call failed, as any other would have that `concerns_all`."""
         operation, _ = call
         if concerns_all or operation in _UNREPEATED:
-            self._add(_ALL, fault, MAX_BACK_OFF_SECONDS)
+            self._add(_ALL, fault)
         else:
-            self._add(call, fault, MAX_OWN_BACK_OFF_SECONDS)
+            self._add(call, fault)
 
     def may_be_of_some_data(self, call: Call) -> bool:
         """Count a refusal of a call's data; tell whether less of it may still do."""
@@ -94,14 +94,15 @@ class Troubles:
         for key in [key for key, trouble in self._of.items() if trouble.resume_at < long_ago]:
             del self._of[key]
 
-    def _add(self, key: Call, fault: str, longest: float) -> None:
+    def _add(self, key: Call, fault: str) -> None:
         now = time.monotonic()
         if not self._of:
             self._since = now
         trouble = self._of.setdefault(key, _Trouble(0.0, now, fault))
         trouble.fault = fault
         if now >= trouble.resume_at:  # what fails beside a call that failed tells nothing new
-            trouble.back_off = min(longest, 2 * trouble.back_off) or FIRST_BACK_OFF_SECONDS
+            twice = 2 * trouble.back_off or FIRST_BACK_OFF_SECONDS
+            trouble.back_off = min(MAX_BACK_OFF_SECONDS, twice)
             trouble.resume_at = now + trouble.back_off
 
 

@@ -15,6 +15,7 @@ from testbed.fakes import FakeMeter, Lines
 from testbed.misbehaving import MisbehavingServer, mute, saying
 from testbed.ports import free_port
 from testbed.postgresql import PostgreSQLServer
+from worker.dispatch import LAGGARD_SECONDS
 from worker.errors import (
     BadResultsError,
     RegistryRefusedError,
@@ -22,6 +23,7 @@ from worker.errors import (
     SchemaError,
 )
 from worker.model import Event
+from worker.outbox import LINGER_SECONDS, RETRY_SECONDS
 from worker.registry_connection import AFTERSHOCK_SECONDS, RegistryConnection
 from worker.registry_troubles import (
     ABANDONED_SECONDS,
@@ -111,6 +113,15 @@ async def test_an_outage_may_last_for_hours(nobody: Bench) -> None:
     assert MAX_BACK_OFF_SECONDS - 1 < wait <= MAX_BACK_OFF_SECONDS
     assert len(nobody.log.of(Event.REGISTRY_UNREACHABLE)) == 1
     assert nobody.meter.is_usable is False
+
+
+async def test_however_long_an_outage_a_replica_is_back_before_others_claim_what_it_remembers(
+    nobody: Bench,
+) -> None:
+    for _ in range(20):
+        await nobody.fail()
+    wait = longest_wait(nobody.connection._troubles)
+    assert wait + RETRY_SECONDS + LINGER_SECONDS < LAGGARD_SECONDS
 
 
 async def test_calls_that_fail_together_count_once_for_the_back_off(nobody: Bench) -> None:
