@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import cast
 from uuid import UUID
 
 from worker.capacity import Capacity
@@ -256,8 +257,7 @@ class Dispatcher:
 
     async def _carry(self, row: RawRow, check: Check) -> CheckResult | None:
         """Check a row at its due time; None where its lease ran out while it waited."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 -- it is the one that `_start` made
+        task = cast("Task", asyncio.current_task())
         due_in = row.lease.slot.timestamp() - row.lease.registry_time(time.monotonic())
         if due_in > 0:
             await asyncio.sleep(due_in)

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from worker.census import Census, Group
@@ -35,6 +36,8 @@ _SNAPSHOT = (
     " extract(epoch from last_health_check_at)::double precision as checked_at"
     " from platform.database_health_snapshot($1, $2, $3)"
 )
+CLOCK_TOLERANCE = timedelta(seconds=10)
+"""The same as in platform.tend_database_schedules."""
 TICK_JITTER = 0.4
 """By how much of itself a tick may be longer or shorter: of replicas whose ticks kept their phases,
 the one that claims just behind another one would get next to nothing."""
@@ -54,6 +57,14 @@ class Pace:
         # A check may start a horizon after its claim: long ticks need more than the usual margin.
         margin = max(LEASE_MARGIN_SECONDS, horizon + LEASE_MARGIN_SECONDS / 2)
         return cls(timedelta(seconds=horizon), timedelta(seconds=deadline_seconds + margin))
+
+
+class _Reading(NamedTuple):
+    """The registry's time, and between which monotonic seconds it was read."""
+
+    now: datetime
+    asked: float
+    answered: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +93,7 @@ class Registry:
         self._connection = connection
         self._pace = pace
         self._tended: UUID | None = None
-        self._clock: tuple[datetime, float] | None = None
-        """The registry's time and the monotonic seconds at which it was read."""
+        self._clock: _Reading | None = None
 
     @property
     def horizon(self) -> float:
@@ -91,7 +101,13 @@ class Registry:
         return self._pace.horizon.total_seconds()
 
     async def tend(self) -> None:
-        """Heal a part of the schedule and note the registry's time."""
+        """Heal a part of the schedule, and all of it where the registry's clock was set."""
+        reading = await self._tend(None)
+        if (expected := self._expected(reading)) is not None:
+            reading = await self._tend(expected)
+        self._clock = reading
+
+    async def _tend(self, expected: datetime | None) -> _Reading:
         asked = time.monotonic()
         self._tended, now = await self._connection.read(
             lambda rows: (rows[0]["next_after"], rows[0]["registry_now"]),
@@ -100,9 +116,9 @@ class Registry:
             self._tended,
             TEND_BATCH,
             self._pace.lease,
-            self._expected(asked),
+            expected,
         )
-        self._clock = now, asked
+        return _Reading(now, asked, time.monotonic())
 
     async def claim(self, slots: int, slow_slots: int) -> Sequence[RawRow]:
         """Lease rows that are due within the coming tick."""
@@ -190,7 +206,6 @@ class Registry:
 
         A database is overdue when it has been due for longer than `overdue_after` seconds.
         """
-        asked = time.monotonic()
         (facts,) = await self._connection.fetch(
             "snapshot",
             "select platform.has_more_databases_than($1) as is_large,"
@@ -200,7 +215,6 @@ class Registry:
             max_databases,
             timedelta(seconds=overdue_after),
         )
-        self._clock = facts["registry_now"], asked
         return Facts(
             facts["is_large"],
             facts["overdue"],
@@ -249,11 +263,19 @@ class Registry:
             census.batch,
         )
 
-    def _expected(self, monotonic: float) -> datetime | None:
-        """Tell what the registry's clock should show, so that it can see that it was moved."""
-        if self._clock is None:
+    def _expected(self, reading: _Reading) -> datetime | None:
+        """Tell what the registry's clock would have shown if it had not been set meanwhile.
+
+        None where it was not: a call may have waited for long before the registry read its clock.
+        """
+        last = self._clock
+        if last is None:
             return None
-        return self._clock[0] + timedelta(seconds=monotonic - self._clock[1])
+        earliest = last.now + timedelta(seconds=reading.asked - last.answered)
+        latest = last.now + timedelta(seconds=reading.answered - last.asked)
+        if reading.now < earliest - CLOCK_TOLERANCE:
+            return earliest
+        return latest if reading.now > latest + CLOCK_TOLERANCE else None
 
     async def _rows(self, operation: str, statement: str, *arguments: object) -> list[RawRow]:
         asked = time.monotonic()
