@@ -17,7 +17,6 @@ _UP, _UNKNOWN, _LATENCY, _CHECKED_AT = SERIES
 PAUSE_SECONDS = 0.001
 _NEVER = threading.Event()
 """To wait for; time.sleep fails where libfaketime turns the clocks, as the tests do."""
-_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
 def write(state: DatabaseState) -> Lines:
@@ -28,10 +27,10 @@ def write(state: DatabaseState) -> Lines:
     labels = _labels(state.identity)
     latency, checked_at = state.latency, state.checked_at
     is_unknown = state.status is Status.UNKNOWN
-    up = 0.0 if state.status is Status.UNHEALTHY else 1.0
+    up = "0.0" if state.status is Status.UNHEALTHY else "1.0"
     return (
         "" if is_unknown else f"{_UP}{labels} {up}\n",
-        f"{_UNKNOWN}{labels} {float(is_unknown)}\n",
+        f"{_UNKNOWN}{labels} {'1.0' if is_unknown else '0.0'}\n",
         "" if latency is None else f"{_LATENCY}{labels} {latency!r}\n",
         "" if checked_at is None else f"{_CHECKED_AT}{labels} {checked_at!r}\n",
     )
@@ -53,6 +52,10 @@ def join(databases: Collection[Lines]) -> bytes:
 
 def _labels(identity: Identity) -> str:
     return (
-        f'{{database_id="{identity.database_id}",engine="{identity.engine.translate(_ESCAPES)}",'
-        f'name="{identity.name.translate(_ESCAPES)}",project_id="{identity.project_id}"}}'
+        f'{{database_id="{identity.database_id}",engine="{_escape(identity.engine)}",'
+        f'name="{_escape(identity.name)}",project_id="{identity.project_id}"}}'
     )
+
+
+def _escape(label: str) -> str:
+    return label.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
