@@ -55,12 +55,6 @@ comment on table platform.databases is 'migration 006: the registry of users'' d
 create index if not exists idx_databases_project_id on platform.databases (project_id);
 create index if not exists idx_databases_type on platform.databases (type);
 -- With the id, so that the active ones can be walked through among a million of others.
-do $$ begin
-  if (select i.indnatts = 1 from pg_index i
-      where i.indexrelid = to_regclass('platform.idx_databases_status')) then
-    drop index platform.idx_databases_status;
-  end if;
-end $$;
 create index if not exists idx_databases_status on platform.databases (status, id);
 create index if not exists idx_databases_project_type_status
   on platform.databases (project_id, type, status);
@@ -498,4 +492,18 @@ grant select on platform.databases_with_connection_strings to platform_databases
 grant execute on function platform.decrypt_database_connection_string(uuid),
   platform.try_open_connection_string(uuid, bytea), platform.get_project_databases(uuid, text)
   to platform_databases_reader;
+
+-- In a registry of an early build that index has no id. To replace it bars every reader for a moment:
+-- whoever is reading just now is not made to wait, nor those who come behind.
+do $$ begin
+  if (select i.indnatts = 1 from pg_index i
+      where i.indexrelid = to_regclass('platform.idx_databases_status')) then
+    create index idx_databases_status_id on platform.databases (status, id);
+    lock table platform.databases in access exclusive mode nowait;
+    drop index platform.idx_databases_status;
+    alter index platform.idx_databases_status_id rename to idx_databases_status;
+  end if;
+exception when lock_not_available then
+  raise warning 'idx_databases_status is as it was: the table is in use; apply the files again';
+end $$;
 COMMIT;

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from testbed.postgresql import PostgreSQLServer
@@ -196,14 +197,20 @@ def test_007_of_an_early_build_is_replaced(
     assert succeed(psql(empty_database_url, "-c", claim)) == "f"
 
 
-def test_an_index_of_an_early_build_is_replaced(
+def test_an_index_of_an_early_build_is_replaced_while_nobody_reads(
     empty_database_url: str, apply: Apply, psql: Run
 ) -> None:
     succeed(apply(empty_database_url))
     once = succeed(psql(empty_database_url, "-c", INDEXES))
     early = "create index idx_databases_status on platform.databases (status)"
     succeed(psql(empty_database_url, "-c", "drop index platform.idx_databases_status", "-c", early))
-    assert succeed(psql(empty_database_url, "-c", INDEXES)) != once
+    old = succeed(psql(empty_database_url, "-c", INDEXES))
+    with asyncio.Runner() as runner:
+        reader = runner.run(asyncpg.connect(empty_database_url))
+        runner.run(reader.execute("begin; select from platform.databases"))
+        succeed(apply(empty_database_url))  # and waits for no reader
+        assert succeed(psql(empty_database_url, "-c", INDEXES)) == old != once
+        runner.run(reader.close())
     succeed(apply(empty_database_url))
     assert succeed(psql(empty_database_url, "-c", INDEXES)) == once
 
