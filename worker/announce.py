@@ -47,14 +47,14 @@ class Announcer:
             self._to_mark.append(change.change_id)
 
     def unrecorded(self, result: CheckResult, previous: Status) -> None:
-        """Log a change against the remembered status that the registry cannot be told now."""
+        """Log a change against what was told last that the registry cannot be told now."""
         told = self._told.get(result.identity.database_id)
-        is_told = told is not None and told.status is result.status
-        if result.status is None or (result.status is previous and not is_told):
+        before = told.status if told else previous
+        if result.status is None or (told is None and result.status is before):
             return
         self._told[result.identity.database_id] = _Told(result.status, result.finished)
-        if not is_told:
-            self._write(_change(result, result.status, previous), result)
+        if result.status is not before:
+            self._write(_change(result, result.status, before), result)
 
     def unchanged(self, result: CheckResult) -> None:
         """Log what takes back a change that was told, and of which the registry never heard."""
@@ -70,10 +70,14 @@ class Announcer:
 
     async def mark(self) -> None:
         """Note in the registry what is in the log; raises RegistryUnavailableError."""
-        if self._to_mark:
-            marked = tuple(self._to_mark)
+        if not self._to_mark:
+            return
+        marked, self._to_mark = self._to_mark, []
+        try:
             await self._registry.mark_announced(marked)
-            del self._to_mark[: len(marked)]
+        except BaseException:  # cancelled, too
+            self._to_mark += marked
+            raise
 
     async def adopt(self) -> None:
         """Log what a killed worker left unannounced; raises RegistryUnavailableError."""

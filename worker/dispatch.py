@@ -53,8 +53,10 @@ class Dispatcher:
         """Those whose results nobody has been given yet."""
         self._renewed: dict[Task, Lease] = {}
         """Leases of rows that were claimed while their check was running."""
+        self._is_cut_off = False
+        """Whether the registry cannot be used, or keeps a tick waiting."""
         self._cut_off_at: float | None = None
-        """Monotonic seconds since when the registry cannot be used, or keeps ticks waiting."""
+        """Monotonic seconds since when; None once a claim has succeeded."""
         self._among_known_until: float | None = None
         """Monotonic seconds until when only rows are claimed that no other replica remembers; None
         once all were claimed from, so that a registry that comes and goes keeps none waiting."""
@@ -67,6 +69,7 @@ class Dispatcher:
         """Claim what is due, or in an outage start what is remembered; never waits for a check."""
         began = time.monotonic()
         if not await self._has_talked():
+            self._is_cut_off = True
             if self._cut_off_at is None:
                 self._cut_off_at = time.monotonic()
             self._start_remembered()
@@ -79,7 +82,7 @@ class Dispatcher:
         """
         while True:
             await self._slots.room()
-            if self._cut_off_at is not None:
+            if self._is_cut_off:
                 self._start_remembered()
                 continue
             try:
@@ -134,7 +137,7 @@ class Dispatcher:
 
     async def _has_talked(self) -> bool:
         """Go on with the conversation for a while; tell whether it came to a good end."""
-        patience = PATIENCE_SECONDS if self._cut_off_at is None else CUT_OFF_PATIENCE_SECONDS
+        patience = CUT_OFF_PATIENCE_SECONDS if self._is_cut_off else PATIENCE_SECONDS
         if self._talk is None:
             self._talk = asyncio.create_task(self._converse(), name="converse")
             self._talk.add_done_callback(_let_go)
@@ -151,17 +154,14 @@ class Dispatcher:
     async def _converse(self) -> None:
         """Bring the registry what waits and take from it what is due."""
         await self._registry.tend()
-        if self._cut_off_at is not None:
+        if self._is_cut_off:
             await self._outbox.flush()  # before its rows, long due again, can be claimed
-            if self._among_known_until is None:
-                now = time.monotonic()
-                self._among_known_until = now + min(LAGGARD_SECONDS, now - self._cut_off_at)
-            self._cut_off_at = None
+            self._is_cut_off = False
         if self._claiming.locked():  # a refill is at it: waiting for it is no silence
             return
         asked = time.monotonic()
         await self._claim()
-        if self._among_known_until is None:
+        if self._cut_off_at is None and self._among_known_until is None:
             # What is due within the horizon has been claimed now, by us or by another replica.
             ahead = 0.0 if self._slots.are_short else self._registry.horizon
             self._outbox.forget_due(asked + ahead)
@@ -170,15 +170,25 @@ class Dispatcher:
         async with self._claiming:
             while not self._is_draining and self._slots.free > 0:
                 free, slow_room = self._slots.free, self._slots.slow_room
-                if time.monotonic() < (self._among_known_until or 0.0):
-                    rows = await self._registry.claim_known(self._known_due())
-                else:
-                    rows = await self._registry.claim(free, slow_room)
-                    self._among_known_until = None
+                rows = await self._claim_rows(free, slow_room)
                 await self._registry.give_back(self._take(rows))
                 self._slots.note_claim(rows, free, slow_room)
                 if not self._slots.are_worth_a_claim:
                     return
+
+    async def _claim_rows(self, free: int, slow_room: int) -> Sequence[RawRow]:
+        """Claim what is due; for a while after an outage only what is known here."""
+        is_first = self._cut_off_at is not None and self._among_known_until is None
+        if is_first or time.monotonic() < (self._among_known_until or 0.0):
+            rows = await self._registry.claim_known(self._known_due())
+        else:
+            rows = await self._registry.claim(free, slow_room)
+            self._among_known_until = None
+        if is_first and self._cut_off_at is not None:
+            now = time.monotonic()
+            self._among_known_until = now + min(LAGGARD_SECONDS, now - self._cut_off_at)
+        self._cut_off_at = None
+        return rows
 
     def _known_due(self) -> Sequence[UUID]:
         """Tell which rows no other replica checks from memory: those in hand and remembered."""
@@ -203,12 +213,12 @@ class Dispatcher:
         }
         for row in rows:
             task = running.get(row.identity.database_id)
-            if self._is_draining:
-                self._cut[row.identity.database_id] = row.lease
-            elif task and self._slots.rows[task].lease.revision == row.lease.revision:
+            if task and self._slots.rows[task].lease.revision == row.lease.revision:
                 self._renewed[task] = row.lease
             elif self._renew(row, ended.get(row.identity.database_id)):
                 continue
+            elif self._is_draining:
+                self._cut[row.identity.database_id] = row.lease
             elif not self._slots.free:  # what is remembered started meanwhile
                 surplus[row.identity.database_id] = row.lease
             else:
@@ -275,6 +285,7 @@ class Dispatcher:
             return
         result = task.result()
         if result is None:
+            self._sinks.meter.in_flight(len(self._slots.rows))
             return
         if lease is not row.lease:
             result = replace(result, lease=lease)

@@ -51,7 +51,7 @@ class Memory:
 
     def forget_due(self, by: float, but: Container[UUID]) -> None:
         """Drop the rows that are due by these monotonic seconds, except some."""
-        for key in self._keys_due_by(by):
+        for key in [key for key, due in self._due.items() if due <= by]:
             if key not in but:
                 self.forget(key)
 

@@ -50,7 +50,7 @@ class Outbox:
     def put(self, row: RawRow, result: CheckResult) -> bool:
         """Take a result, unless it is from before an edit that is known of; tell whether.
 
-        Of the same row's only the newest one waits.
+        Of the same row's only the newest one waits; one that blames us takes no other's place.
         """
         if self._is_of_an_older_edit(result):
             return False
@@ -58,7 +58,8 @@ class Outbox:
         if row.last_reason is not result.reason or row.is_slow is not result.is_slow:
             row = replace(row, last_reason=result.reason, is_slow=result.is_slow)
         self._memory.keep(row, due)
-        self._pending[row.identity.database_id] = result
+        if not self._would_lose(result):
+            self._pending[row.identity.database_id] = result
         self._meter.pending(len(self._pending))
         self._wake.set()
         return True
@@ -73,6 +74,16 @@ class Outbox:
             return False
         self._pending[database_id] = replace(result, lease=claim)
         return True
+
+    def _would_lose(self, result: CheckResult) -> bool:
+        """Tell whether an answer of the same edit waits in whose place this would stand without."""
+        waiting = self._pending.get(result.identity.database_id)
+        return (
+            waiting is not None
+            and waiting.status is not None
+            and result.status is None
+            and waiting.lease.revision == result.lease.revision
+        )
 
     def _is_of_an_older_edit(self, result: CheckResult) -> bool:
         """Tell whether a row was edited since this claim; one that is made anew begins at 1."""

@@ -25,6 +25,8 @@ _ALL = ("", "")
 _RECORD = "record"
 _CLAIMING = frozenset({"tend", "claim"})
 """While nothing can be recorded they wait, too: rows are then checked from memory, on time."""
+_INTERCHANGEABLE = frozenset({"claim"})
+"""Which of its statements is sent depends on the hour, so any of them that works will do."""
 _UNREPEATED = frozenset({"give_back"})
 """Nobody tries these again, so their success cannot be waited for; a lease ends by itself."""
 
@@ -88,6 +90,8 @@ class Troubles:
         operation, _ = call
         self._refusals.pop(call, None)
         self._of.pop(call, None)
+        if operation in _INTERCHANGEABLE:
+            self._of = {key: trouble for key, trouble in self._of.items() if key[0] != operation}
         if operation not in READS:
             self._of.pop(_ALL, None)
         long_ago = time.monotonic() - ABANDONED_SECONDS

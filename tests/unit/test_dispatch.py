@@ -64,6 +64,7 @@ class Bench:
         """Take the registry away for a tick that seems to last so many seconds."""
         self.registry.is_away = True
         await self.dispatcher.tick()
+        assert self.dispatcher._is_cut_off
         self.dispatcher._cut_off_at = time.monotonic() - lasting
         self.registry.is_away = False
 
@@ -283,6 +284,50 @@ async def test_after_an_outage_only_known_rows_are_claimed_until_other_replicas_
             await bench.dispatcher.tick()
             await asyncio.sleep(0.01)
     await bench.until(lambda: len(bench.checker.checked) == 3)
+
+
+async def test_the_wait_for_other_replicas_begins_when_claims_work_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait = 0.05
+    monkeypatch.setattr("worker.dispatch.LAGGARD_SECONDS", wait)
+    bench.registry.due = [make_row()]
+    await bench.suffer_an_outage(lasting=60)
+
+    async def fail(*_: object) -> Sequence[RawRow]:
+        raise RegistryUnavailableError("no claim works")
+
+    with monkeypatch.context() as patch:
+        for name in ("claim", "claim_known"):
+            patch.setattr(FakeRegistry, name, fail)
+        end = time.monotonic() + 2 * wait
+        while time.monotonic() < end:
+            await bench.dispatcher.tick()
+    monkeypatch.setattr("worker.dispatch.LAGGARD_SECONDS", 60)
+    for _ in range(2):
+        await bench.dispatcher.tick()
+    assert len(bench.registry.due) == 1
+
+
+async def test_a_drain_makes_no_row_due_again_whose_check_a_claim_crossed(bench: Bench) -> None:
+    row = await bench.remember()
+    bench.checker.gate.clear()
+    bench.registry.due = [renewed(row)]
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.checker.checked) == 2)
+    silence = bench.registry.silence = asyncio.Event()
+    again = renewed(row)
+    bench.registry.due = [again]
+    claim = asyncio.create_task(bench.dispatcher._claim())
+    await asyncio.sleep(0)
+    drain = asyncio.create_task(bench.dispatcher.drain(5))
+    await bench.until(lambda: bench.dispatcher._is_draining)
+    silence.set()
+    await claim
+    bench.checker.gate.set()
+    await drain
+    assert bench.registry.given_back == {}
+    assert bench.registry.recorded[-1].lease == again.lease
 
 
 async def test_a_registry_that_comes_and_goes_keeps_no_unknown_row_waiting_for_ever(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -89,7 +90,7 @@ async def test_a_change_and_back_again_in_one_outage_is_told_twice_and_recorded_
     assert bench.registry.changes == []
 
 
-async def test_a_change_after_one_that_was_told_in_an_outage_and_never_recorded_is_told_too(
+async def test_an_answer_that_waits_is_not_replaced_by_a_result_that_blames_us(
     bench: Bench,
 ) -> None:
     row = make_row(status=Status.HEALTHY)
@@ -100,10 +101,9 @@ async def test_a_change_after_one_that_was_told_in_an_outage_and_never_recorded_
         assert not await bench.outbox.flush()
     bench.registry.is_away = False
     assert await bench.outbox.flush()
-    claimed = replace(row, lease=replace(row.lease, claimed_monotonic=time.monotonic()))
-    bench.outbox.put(claimed, make_result(claimed, Reason.REFUSED))
-    assert await bench.outbox.flush()
-    assert bench.told() == [(Status.UNHEALTHY, False), (Status.UNHEALTHY, True)]
+    assert [result.reason for result in bench.registry.recorded] == [Reason.REFUSED]
+    assert bench.told() == [(Status.UNHEALTHY, False)]
+    assert bench.registry.announced == [1]
 
 
 async def test_a_change_that_cannot_be_recorded_is_told_once_though_its_row_is_claimed_again(
@@ -232,6 +232,30 @@ async def test_a_change_that_the_registry_refuses_is_told_once_and_taken_back() 
     assert bench.told() == [(Status.UNHEALTHY, False), (Status.HEALTHY, False)]
 
 
+async def test_a_change_is_told_again_once_the_registry_takes_it_of_a_later_check() -> None:
+    row, registry = make_row(status=Status.HEALTHY), Refusing()
+    bench = Bench(registry)
+    registry.statuses[row.identity.database_id] = Status.HEALTHY
+    bench.outbox.put(row, make_result(row, Reason.REFUSED))
+    assert await bench.outbox.flush()
+    registry.is_mended = True
+    later = replace(row, lease=replace(row.lease, claimed_monotonic=time.monotonic()))
+    bench.outbox.put(later, make_result(later, Reason.REFUSED))
+    assert await bench.outbox.flush()
+    assert bench.told() == [(Status.UNHEALTHY, False), (Status.UNHEALTHY, True)]
+
+
+async def test_while_the_registry_refuses_a_row_it_is_told_down_and_up_again() -> None:
+    row, registry = make_row(status=Status.HEALTHY), Refusing()
+    bench = Bench(registry)
+    registry.statuses[row.identity.database_id] = Status.HEALTHY
+    for reason in (Reason.REFUSED, Reason.OK, Reason.OK, Reason.REFUSED, Reason.OK):
+        bench.outbox.put(renewed(row), make_result(row, reason))
+        assert await bench.outbox.flush()
+    expected = [Status.UNHEALTHY, Status.HEALTHY, Status.UNHEALTHY, Status.HEALTHY]
+    assert bench.told() == [(status, False) for status in expected]
+
+
 class Particular(FakeRegistry):
     """Takes nothing of some rows; counts its calls."""
 
@@ -337,3 +361,24 @@ async def test_a_change_that_could_not_be_marked_is_marked_later_and_not_told_ag
     assert await bench.outbox.flush()
     assert len(bench.told()) == 1
     assert bench.registry.announced == [1]
+
+
+async def test_marks_that_are_made_at_once_lose_none(bench: Bench) -> None:
+    async def change() -> None:
+        (recorded,) = await bench.registry.record([make_result(make_row())])
+        assert recorded.change is not None
+        bench.announcer.recorded(recorded.change)
+
+    silence = asyncio.Event()
+    marks: list[asyncio.Task[None]] = []
+    await change()
+    for _ in range(2):
+        bench.registry.silence = silence
+        marks.append(asyncio.create_task(bench.announcer.mark()))
+        await asyncio.sleep(0)
+        bench.registry.silence = None
+        await change()
+    silence.set()
+    await asyncio.gather(*marks)
+    await bench.announcer.mark()
+    assert sorted(set(bench.registry.announced)) == [1, 2, 3]
