@@ -19,6 +19,7 @@ from testbed.postgresql import PostgreSQLServer
 from testbed.redis import RedisOptions, RedisServer
 from worker.registry import Pace, Registry
 from worker.registry_connection import RegistryConnection
+from worker.registry_fleet import RegistryFleet
 
 SCHEMA = Path(__file__).parent.parent / "schema"
 TEMPLATE = "registry_template"
@@ -66,15 +67,27 @@ def worker_url(cluster: PostgreSQLServer, registry_database: str) -> str:
 
 
 @pytest.fixture
-async def registry(worker_url: str) -> AsyncIterator[Registry]:
-    """The registry as the worker's own code uses it."""
+async def connection(worker_url: str) -> AsyncIterator[RegistryConnection]:
+    """The way to the registry as the worker's own code uses it."""
 
     async def connected() -> None:
         return
 
     connection = RegistryConnection(worker_url, 10, Lines(), FakeMeter(), connected)
-    yield Registry(connection, Pace.of(1, 30))
+    yield connection
     await connection.close()
+
+
+@pytest.fixture
+def registry(connection: RegistryConnection) -> Registry:
+    """The registry as the worker's own code claims and records."""
+    return Registry(connection, Pace.of(1, 30))
+
+
+@pytest.fixture
+def registry_fleet(connection: RegistryConnection) -> RegistryFleet:
+    """The same, as it is asked about the fleet as a whole."""
+    return RegistryFleet(connection)
 
 
 @pytest.fixture

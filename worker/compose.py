@@ -19,6 +19,7 @@ from worker.ports import Log
 from worker.refresh import Refresh
 from worker.registry import Pace, Registry
 from worker.registry_connection import RegistryConnection
+from worker.registry_fleet import RegistryFleet
 from worker.settings import Settings
 
 MIN_OVERDUE_SECONDS = 5.0
@@ -70,9 +71,10 @@ def make_registry(
     return connection, Registry(connection, pace)
 
 
-def make_refresh(settings: Settings, registry: Registry, fleet: Fleet) -> Refresh:
+def make_refresh(settings: Settings, connection: RegistryConnection, fleet: Fleet) -> Refresh:
     """Make the one that keeps the fleet's states true to the registry."""
     overdue_after = max(MIN_OVERDUE_SECONDS, 2 * settings.tick_seconds)
+    registry = RegistryFleet(connection)
     return Refresh(registry, fleet, settings.metrics_max_databases, overdue_after)
 
 
@@ -98,7 +100,7 @@ def build(settings: Settings, log: Log) -> Parts:
         metrics,
         connection,
         registry,
-        make_refresh(settings, registry, fleet),
+        make_refresh(settings, connection, fleet),
         announcer,
         outbox,
         dispatcher,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import cast
@@ -12,8 +12,10 @@ from uuid import UUID
 
 from worker.capacity import Capacity
 from worker.check import Check, Checker
+from worker.claims import Claims
 from worker.deliver import Sinks
 from worker.errors import RegistryUnavailableError
+from worker.handover import Handover
 from worker.model import CheckResult, Lease, RawRow
 from worker.outbox import Outbox
 from worker.ports import Registry
@@ -25,11 +27,6 @@ CUT_OFF_PATIENCE_SECONDS = 0.5
 """The same once it has waited in vain: what is remembered has to start on time."""
 CUT_SECONDS = 0.5
 """How long a check that is cut may take to end."""
-LAGGARD_SECONDS = 4.0
-"""How much later than this replica another one may come back from an outage: by the longest
-back-off, and the wait for its next try. Until then it checks rows from memory."""
-GATHER_SECONDS = 0.05
-"""How long a result waits for others, see docs/adr/0013."""
 AGAIN_SECONDS = 0.1
 """After how long a goodbye that the registry did not hear is tried again."""
 GOODBYE_SECONDS = 2.0
@@ -47,31 +44,25 @@ class Dispatcher:
         self._outbox = outbox
         self._sinks = sinks
         self._slots = Slots(slots)
+        self._capacity = Capacity(slots, sinks.log)
+        self._handover = Handover(self._slots, self._capacity, outbox, sinks)
+        self._claims = Claims(registry, outbox, self._slots)
         self._cut: dict[UUID, Lease] = {}
         self._claiming = asyncio.Lock()
-        self._ended_checks: list[tuple[RawRow, CheckResult]] = []
-        """Those whose results nobody has been given yet."""
         self._renewed: dict[Task, Lease] = {}
         """Leases of rows that were claimed while their check was running."""
         self._is_cut_off = False
         """Whether the registry cannot be used, or keeps a tick waiting."""
-        self._cut_off_at: float | None = None
-        """Monotonic seconds since when; None once a claim has succeeded."""
-        self._among_known_until: float | None = None
-        """Monotonic seconds until when only rows are claimed that no other replica remembers; None
-        once all were claimed from, so that a registry that comes and goes keeps none waiting."""
         self._talk: asyncio.Task[None] | None = None
         """The conversation with the registry, which may outlast a tick."""
         self._is_draining = False
-        self._capacity = Capacity(slots, sinks.log)
 
     async def tick(self) -> None:
         """Claim what is due, or in an outage start what is remembered; never waits for a check."""
         began = time.monotonic()
         if not await self._has_talked():
             self._is_cut_off = True
-            if self._cut_off_at is None:
-                self._cut_off_at = time.monotonic()
+            self._claims.note_outage()
             self._start_remembered()
         self._sinks.meter.ticked(time.monotonic() - began)
 
@@ -103,7 +94,7 @@ class Dispatcher:
             task.cancel()
         if self._slots.rows:
             await asyncio.wait(self._slots.rows, timeout=CUT_SECONDS)
-        self._hand_over()
+        self._handover.hand_over()
         await asyncio.sleep(0)
         try:
             async with asyncio.timeout(max(GOODBYE_SECONDS, end - time.monotonic())):
@@ -161,44 +152,17 @@ class Dispatcher:
             return
         asked = time.monotonic()
         await self._claim()
-        if self._cut_off_at is None and self._among_known_until is None:
-            # What is due within the horizon has been claimed now, by us or by another replica.
-            ahead = 0.0 if self._slots.are_short else self._registry.horizon
-            self._outbox.forget_due(asked + ahead)
+        self._claims.forget_claimed(asked)
 
     async def _claim(self) -> None:
         async with self._claiming:
             while not self._is_draining and self._slots.free > 0:
                 free, slow_room = self._slots.free, self._slots.slow_room
-                rows = await self._claim_rows(free, slow_room)
+                rows = await self._claims.claim(free, slow_room)
                 await self._registry.give_back(self._take(rows))
                 self._slots.note_claim(rows, free, slow_room)
                 if not self._slots.are_worth_a_claim:
                     return
-
-    async def _claim_rows(self, free: int, slow_room: int) -> Sequence[RawRow]:
-        """Claim what is due; for a while after an outage only what is known here."""
-        is_first = self._cut_off_at is not None and self._among_known_until is None
-        if is_first or time.monotonic() < (self._among_known_until or 0.0):
-            rows = await self._registry.claim_known(self._known_due())
-        else:
-            rows = await self._registry.claim(free, slow_room)
-            self._among_known_until = None
-        if is_first and self._cut_off_at is not None:
-            now = time.monotonic()
-            self._among_known_until = now + min(LAGGARD_SECONDS, now - self._cut_off_at)
-        self._cut_off_at = None
-        return rows
-
-    def _known_due(self) -> Sequence[UUID]:
-        """Tell which rows no other replica checks from memory: those in hand and remembered."""
-        in_hand = self._slots.by_id()
-        quick: list[UUID] = []
-        slow: list[UUID] = []
-        for row in self._outbox.due_by(time.monotonic() + self._registry.horizon):
-            if row.identity.database_id not in in_hand:
-                (slow if row.is_slow else quick).append(row.identity.database_id)
-        return [*in_hand, *quick[: self._slots.free], *slow[: self._slots.slow_room]]
 
     def _take(self, rows: Iterable[RawRow]) -> dict[UUID, Lease]:
         """Start what was claimed, and return the leases that there is no slot for any more.
@@ -208,14 +172,11 @@ class Dispatcher:
         """
         surplus: dict[UUID, Lease] = {}
         running = self._slots.by_id()
-        ended = {
-            row.identity.database_id: number for number, (row, _) in enumerate(self._ended_checks)
-        }
         for row in rows:
             task = running.get(row.identity.database_id)
             if task and self._slots.rows[task].lease.revision == row.lease.revision:
                 self._renewed[task] = row.lease
-            elif self._renew(row, ended.get(row.identity.database_id)):
+            elif self._handover.renew(row):
                 continue
             elif self._is_draining:
                 self._cut[row.identity.database_id] = row.lease
@@ -225,15 +186,6 @@ class Dispatcher:
                 self._start(row)
         return surplus
 
-    def _renew(self, claimed: RawRow, ended: int | None) -> bool:
-        """Give a claim's lease to the result that it crossed, if there is one."""
-        if ended is not None:
-            row, result = self._ended_checks[ended]
-            if result.is_newer_than(claimed.lease):
-                self._ended_checks[ended] = row, replace(result, lease=claimed.lease)
-                return True
-        return self._outbox.renew(claimed.identity.database_id, claimed.lease)
-
     async def _await_claim(self) -> None:
         """Wait for a claim on its way: what it leases has to be given back."""
         async with self._claiming:
@@ -242,12 +194,12 @@ class Dispatcher:
     def _start_remembered(self) -> None:
         if self._is_draining:
             return
-        checked = {row.identity.database_id for row, _ in self._ended_checks}
-        checked |= self._slots.by_id().keys()
+        in_hand = self._slots.by_id()
         left: list[RawRow] = []
 
         def has_slot(row: RawRow) -> bool:
-            if row.identity.database_id in checked:
+            database_id = row.identity.database_id
+            if database_id in in_hand or database_id in self._handover:
                 return False
             fits = self._slots.fits(row)
             if not fits:
@@ -289,22 +241,7 @@ class Dispatcher:
             return
         if lease is not row.lease:
             result = replace(result, lease=lease)
-        if not self._ended_checks:
-            asyncio.get_running_loop().call_later(GATHER_SECONDS, self._hand_over)
-        self._ended_checks.append((row, result))
-
-    def _hand_over(self) -> None:
-        """Give everybody, in the loop's next turn, the results that have come together."""
-        loop = asyncio.get_running_loop()
-        for row, result in self._ended_checks:
-            loop.call_soon(self._give, row, result)  # one that breaks a sink harms no other
-        self._ended_checks.clear()
-        self._sinks.meter.in_flight(len(self._slots.rows))
-
-    def _give(self, row: RawRow, result: CheckResult) -> None:
-        self._capacity.checked(result)
-        if self._outbox.put(row, result):
-            self._sinks.take(row, result)
+        self._handover.add(row, result)
 
 
 def _let_go(talk: asyncio.Task[None]) -> None:

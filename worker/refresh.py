@@ -8,7 +8,7 @@ from uuid import UUID
 
 from worker.census import Census, Group
 from worker.fleet import Fleet
-from worker.registry import Facts, Registry
+from worker.registry_fleet import Facts, RegistryFleet
 
 COUNT_BATCH = 20_000
 """Rows counted at a time in a fleet without states: about 20 ms of the registry's every 15 s."""
@@ -32,7 +32,7 @@ class Refresh:
     """Remembers how far the states were read."""
 
     def __init__(
-        self, registry: Registry, fleet: Fleet, max_databases: int, overdue_after: float
+        self, registry: RegistryFleet, fleet: Fleet, max_databases: int, overdue_after: float
     ) -> None:
         """Take how many databases are shown at most, and after how many seconds one is overdue."""
         self._registry = registry
@@ -45,7 +45,7 @@ class Refresh:
         self._changes_left = 0
 
     async def run(self) -> Survey:
-        """Read what is new; raises as Registry does, and then reads everything the next time."""
+        """Read what is new; raises as the registry does, and reads all after a fault."""
         read, self._read = self._read, None
         self._fleet.trust_registry()
         facts = await self._registry.facts(self._max_databases, self._overdue_after)

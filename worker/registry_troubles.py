@@ -9,7 +9,7 @@ from dataclasses import dataclass
 FIRST_BACK_OFF_SECONDS = 0.5
 MAX_BACK_OFF_SECONDS = 2.0
 """A try costs a registry that is down little, and the first replica to be back waits for the last
-one before it claims what it does not know: see LAGGARD_SECONDS in worker/dispatch.py."""
+one before it claims what it does not know: see LAGGARD_SECONDS in worker/claims.py."""
 ABANDONED_SECONDS = 300.0
 """After so long a statement that nobody tried again is in no trouble: a fleet that has shrunk, say,
 is not counted any more. Each that is needed is tried every 15 s."""

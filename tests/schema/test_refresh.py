@@ -18,7 +18,8 @@ from worker.errors import RegistryUnavailableError
 from worker.fleet import Fleet
 from worker.model import CheckResult, DatabaseState, Status
 from worker.refresh import CHANGES_BEFORE_ALL, Refresh
-from worker.registry import Facts, Registry
+from worker.registry import Registry
+from worker.registry_fleet import Facts, RegistryFleet
 
 Add = Callable[..., Awaitable[UUID]]
 Rows = Callable[..., Awaitable[list[Any]]]
@@ -40,7 +41,7 @@ def _nobody_else_writes(cluster: PostgreSQLServer) -> Iterator[None]:
 class Watched:
     """A refresh, and what it read at each walk: since when, and how many rows."""
 
-    def __init__(self, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, registry: RegistryFleet, monkeypatch: pytest.MonkeyPatch) -> None:
         self.fleet = Fleet(fleet_series.write)
         self.refresh = Refresh(registry, self.fleet, LIMIT, OVERDUE_SECONDS)
         self.run = self.refresh.run
@@ -69,8 +70,8 @@ class Watched:
 
 
 @pytest.fixture
-def watched(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Watched:
-    return Watched(registry, monkeypatch)
+def watched(registry_fleet: RegistryFleet, monkeypatch: pytest.MonkeyPatch) -> Watched:
+    return Watched(registry_fleet, monkeypatch)
 
 
 async def test_after_the_first_walk_only_rows_that_were_written_are_read(
@@ -144,7 +145,7 @@ async def test_a_reason_that_only_the_schedule_tells_is_read(
 
 
 async def test_now_and_then_and_after_a_fault_all_is_read(
-    watched: Watched, add: Add, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    watched: Watched, add: Add, registry_fleet: RegistryFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await add()
     walks = [await watched.walked() for _ in range(CHANGES_BEFORE_ALL + 2)]
@@ -154,7 +155,7 @@ async def test_now_and_then_and_after_a_fault_all_is_read(
         raise RegistryUnavailableError("it is away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(registry, "count", fail)
+        patch.setattr(registry_fleet, "count", fail)
         with pytest.raises(RegistryUnavailableError):
             await watched.run()
     assert await watched.walked() == [(True, 1)]

@@ -23,9 +23,10 @@ from testbed.fakes import (
 from worker import fleet_series
 from worker.announce import Announcer
 from worker.deliver import Sinks
-from worker.dispatch import CUT_OFF_PATIENCE_SECONDS, GATHER_SECONDS, PATIENCE_SECONDS, Dispatcher
+from worker.dispatch import CUT_OFF_PATIENCE_SECONDS, PATIENCE_SECONDS, Dispatcher
 from worker.errors import RegistryUnavailableError
 from worker.fleet import Fleet
+from worker.handover import GATHER_SECONDS
 from worker.model import CheckResult, Event, RawRow, Reason
 from worker.outbox import Outbox
 
@@ -65,7 +66,7 @@ class Bench:
         self.registry.is_away = True
         await self.dispatcher.tick()
         assert self.dispatcher._is_cut_off
-        self.dispatcher._cut_off_at = time.monotonic() - lasting
+        self.dispatcher._claims._away_since = time.monotonic() - lasting
         self.registry.is_away = False
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -271,7 +272,7 @@ async def test_a_claim_that_leaves_rows_for_want_of_slots_forgets_none_ahead_of_
 async def test_after_an_outage_only_known_rows_are_claimed_until_other_replicas_are_back(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.dispatch.LAGGARD_SECONDS", 0.5)
+    monkeypatch.setattr("worker.claims.LAGGARD_SECONDS", 0.5)
     row, unknown = await bench.remember(), make_row()
     await bench.outbox.flush()
     await bench.suffer_an_outage(lasting=60)
@@ -290,7 +291,7 @@ async def test_the_wait_for_other_replicas_begins_when_claims_work_again(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wait = 0.05
-    monkeypatch.setattr("worker.dispatch.LAGGARD_SECONDS", wait)
+    monkeypatch.setattr("worker.claims.LAGGARD_SECONDS", wait)
     bench.registry.due = [make_row()]
     await bench.suffer_an_outage(lasting=60)
 
@@ -303,7 +304,7 @@ async def test_the_wait_for_other_replicas_begins_when_claims_work_again(
         end = time.monotonic() + 2 * wait
         while time.monotonic() < end:
             await bench.dispatcher.tick()
-    monkeypatch.setattr("worker.dispatch.LAGGARD_SECONDS", 60)
+    monkeypatch.setattr("worker.claims.LAGGARD_SECONDS", 60)
     for _ in range(2):
         await bench.dispatcher.tick()
     assert len(bench.registry.due) == 1
@@ -333,7 +334,7 @@ async def test_a_drain_makes_no_row_due_again_whose_check_a_claim_crossed(bench:
 async def test_a_registry_that_comes_and_goes_keeps_no_unknown_row_waiting_for_ever(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.dispatch.LAGGARD_SECONDS", 0.2)
+    monkeypatch.setattr("worker.claims.LAGGARD_SECONDS", 0.2)
     bench.registry.due = [make_row()]
     async with asyncio.timeout(5):
         while bench.registry.due:
@@ -455,7 +456,7 @@ async def test_a_claim_that_crossed_a_result_does_not_check_its_row_again(
     crossing = renewed(row)
     bench.registry.due = [row]
     await bench.dispatcher.tick()
-    await bench.until(lambda: bool(bench.dispatcher._ended_checks))
+    await bench.until(lambda: bool(bench.dispatcher._handover._results))
     await asyncio.sleep(seconds)
     bench.registry.due = [crossing]
     await bench.dispatcher.tick()
@@ -492,7 +493,7 @@ async def test_a_remembered_row_whose_result_is_just_on_its_way_is_not_checked_a
     row = await bench.remember()
     bench.registry.due = [renewed(row)]
     await bench.dispatcher.tick()
-    await bench.until(lambda: bool(bench.dispatcher._ended_checks))
+    await bench.until(lambda: bool(bench.dispatcher._handover._results))
     bench.registry.is_away = True
     bench.make_due(row)
     await bench.dispatcher.tick()

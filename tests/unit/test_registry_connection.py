@@ -15,7 +15,7 @@ from testbed.fakes import FakeMeter, Lines
 from testbed.misbehaving import MisbehavingServer, mute, saying
 from testbed.ports import free_port
 from testbed.postgresql import PostgreSQLServer
-from worker.dispatch import LAGGARD_SECONDS
+from worker.claims import LAGGARD_SECONDS
 from worker.errors import (
     BadResultsError,
     RegistryRefusedError,

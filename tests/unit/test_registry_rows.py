@@ -13,6 +13,7 @@ from testbed.worker import register
 from worker.announce import Announcer
 from worker.model import DatabaseState, Event, Reason, Status
 from worker.registry import Registry
+from worker.registry_fleet import RegistryFleet
 
 NEWER = "asleep"
 
@@ -31,7 +32,7 @@ async def rows(owner: Any, registry_url: str) -> None:
 
 
 async def every_state(
-    registry: Registry, known: Mapping[UUID, DatabaseState]
+    registry: RegistryFleet, known: Mapping[UUID, DatabaseState]
 ) -> list[DatabaseState]:
     return [state async for states in registry.states(known, None) for state in states]
 
@@ -60,11 +61,11 @@ async def test_a_row_whose_last_reason_is_a_newer_workers_is_claimed_with_all_ot
 
 
 async def test_a_row_whose_status_is_a_newer_workers_counts_as_unknown(
-    registry: Registry, owner: Any
+    registry: Registry, registry_fleet: RegistryFleet, owner: Any
 ) -> None:
     await widen_statuses(owner)
-    assert await registry.count() == {("redis", Status.UNKNOWN): 2}
-    states = await every_state(registry, {})
+    assert await registry_fleet.count() == {("redis", Status.UNKNOWN): 2}
+    states = await every_state(registry_fleet, {})
     assert {state.identity.name: state.reason for state in states} == {
         "plain": Reason.TIMEOUT,
         "newer": None,
@@ -74,11 +75,11 @@ async def test_a_row_whose_status_is_a_newer_workers_counts_as_unknown(
 
 
 async def test_states_that_a_newer_worker_wrote_stay_the_same_objects_while_they_hold_still(
-    registry: Registry,
+    registry_fleet: RegistryFleet,
 ) -> None:
-    first = await every_state(registry, {})
+    first = await every_state(registry_fleet, {})
     known = {state.identity.database_id: state for state in first}
-    second = await every_state(registry, known)
+    second = await every_state(registry_fleet, known)
     assert len(first) == 2
     assert all(known[state.identity.database_id] is state for state in second)
 
