@@ -30,6 +30,7 @@ YOUNG_OBJECTS = 20_000
 """How many more objects there have to be before a collection looks at the newest: hundreds of
 checks under way have more than Python's 700 all the time, and most die without a collection."""
 EXIT_FATAL = 1
+Work = Callable[[], Coroutine[Any, Any, None]]
 T = TypeVar("T")
 
 
@@ -109,12 +110,16 @@ class App:
     async def _work(self, parts: Parts) -> None:
         clock = Clock()
         tick = self._settings.tick_seconds
-        clock.every(tick, lambda: self._tick(parts), "tick", jitter=TICK_JITTER * tick)
-        clock.every(REFRESH_SECONDS, lambda: self._refresh(parts), "refresh")
-        clock.every(REFRESH_SECONDS, lambda: self._try("adopt", parts.announcer.adopt), "adopt")
+
+        def every(seconds: float, work: Work, name: str, jitter: float = 0.0) -> None:
+            clock.every(seconds, lambda: self._try(work, name), name, jitter=jitter)
+
+        every(tick, lambda: self._tick(parts), "tick", TICK_JITTER * tick)
+        every(REFRESH_SECONDS, lambda: self._refresh(parts), "refresh")
+        every(REFRESH_SECONDS, parts.announcer.adopt, "adopt")
         helpers = [
-            asyncio.create_task(self._guarded(parts.outbox.run), name="outbox"),
-            asyncio.create_task(self._guarded(parts.dispatcher.refill), name="refill"),
+            asyncio.create_task(self._keep_going(work, name), name=name)
+            for work, name in ((parts.outbox.run, "outbox"), (parts.dispatcher.refill, "refill"))
         ]
         clock.start()
         await self._stopping.wait()
@@ -133,20 +138,12 @@ class App:
         await parts.dispatcher.drain(grace)
 
     async def _tick(self, parts: Parts) -> None:
-        try:
-            await parts.dispatcher.tick()
-        except WorkerError as fault:
-            self._end(fault)
-        except Exception as error:  # noqa: BLE001 -- a broken tick must not end the clock
-            self._crashed("tick", error)
-            return
+        await parts.dispatcher.tick()
         self._pulse.beat()
 
     async def _refresh(self, parts: Parts) -> None:
         """Read the fleet for the metrics."""
-        survey = await self._try("refresh", parts.refresh.run)
-        if survey is None:
-            return
+        survey = await parts.refresh.run()
         if not survey.is_shown:
             self._say_that_series_are_off()
         if survey.counts is not None:
@@ -154,17 +151,23 @@ class App:
         parts.metrics.overdue(survey.overdue)
         parts.dispatcher.note_overdue(survey.overdue)
 
-    async def _try(self, what: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
-        """Do what is done again in a while, however it ends; return what came of it."""
+    async def _try(self, work: Work, name: str) -> None:
+        """Do what is done again in a while; whatever breaks in it, only a fatal fault ends us."""
         try:
-            return await work()
+            await work()
         except RegistryUnavailableError:
-            return None
+            return
         except WorkerError as fault:
-            self._end(fault)
-        except Exception as error:  # noqa: BLE001 -- a broken job must not end the clock
-            self._crashed(what, error)
-        return None
+            self._fatal = self._fatal or fault
+            self._stopping.set()
+        except Exception as error:  # noqa: BLE001 -- nothing that breaks may end clock or loop
+            self._crashed(name, error)
+
+    async def _keep_going(self, forever: Work, name: str) -> None:
+        """Keep a loop of ours going whatever breaks in it."""
+        while self._fatal is None:
+            await self._try(forever, name)
+            await asyncio.sleep(1)
 
     def _say_that_series_are_off(self) -> None:
         if self._has_said_that_series_are_off:
@@ -179,18 +182,6 @@ class App:
             metrics_max_databases=limit,
         )
 
-    async def _guarded(self, forever: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Keep a loop of ours going whatever breaks in it."""
-        while True:
-            try:
-                await forever()
-            except WorkerError as fault:
-                self._end(fault)
-                return
-            except Exception as error:  # noqa: BLE001 -- the loop must go on
-                self._crashed(forever.__name__, error)
-                await asyncio.sleep(1)
-
     def _crashed(self, what: str, error: Exception) -> None:
         secrets = secrets_of(self._settings.database_url.get_secret_value())
         self._log(
@@ -199,10 +190,6 @@ class App:
             f"{what} failed: {type(error).__name__}",
             traceback=tell(error, secrets),
         )
-
-    def _end(self, fault: WorkerError) -> None:
-        self._fatal = self._fatal or fault
-        self._stopping.set()
 
     def _stopped(self, fault: WorkerError | None) -> int:
         if fault is None:
