@@ -226,6 +226,18 @@ begin
   order by due.slot;
 end $f$;
 
+-- Of rows that are due; what waited for half its interval is spread anew.
+create or replace function platform.lease_databases(ids uuid[], lease interval)
+returns void language plpgsql volatile set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set jit = off as $f$
+begin
+  update platform.database_schedules s
+  set due_at = now() + lease, leased_until = now() + lease,
+      spread = s.spread
+        or s.due_at < now() - make_interval(secs => coalesce(s.interval_seconds, 0) / 2)
+  where s.database_id = any (ids);
+end $f$;
+
 create or replace function platform.claim_databases(
   slots integer, slow_slots integer, horizon interval, lease interval)
 returns table (id uuid, project_id uuid, name text, engine text, connection_string text,
@@ -253,11 +265,7 @@ begin
   -- No older than a client can read it: somebody may have set -infinity, or a year BC.
   select array_agg(due.database_id), array_agg(greatest(due.due_at, now() - interval '1 year'))
   into ids, dues from due;
-  update platform.database_schedules s
-  set due_at = now() + lease, leased_until = now() + lease,
-      spread = s.spread
-        or s.due_at < now() - make_interval(secs => coalesce(s.interval_seconds, 0) / 2)
-  where s.database_id = any (ids);
+  perform platform.lease_databases(ids, lease);
   return query select * from platform.read_claimed(ids, dues, lease);
 end $f$;
 
@@ -281,11 +289,7 @@ begin
   )
   select array_agg(due.database_id), array_agg(greatest(due.due_at, now() - interval '1 year'))
   into free, dues from due;
-  update platform.database_schedules s
-  set due_at = now() + lease, leased_until = now() + lease,
-      spread = s.spread
-        or s.due_at < now() - make_interval(secs => coalesce(s.interval_seconds, 0) / 2)
-  where s.database_id = any (free);
+  perform platform.lease_databases(free, lease);
   return query select * from platform.read_claimed(free, dues, lease);
 end $f$;
 
@@ -546,6 +550,7 @@ revoke all on function
   platform.health_worker_schema_version(),
   platform.tend_database_schedules(uuid, integer, interval, timestamptz),
   platform.read_claimed(uuid[], timestamptz[], interval),
+  platform.lease_databases(uuid[], interval),
   platform.claim_databases(integer, integer, interval, interval),
   platform.claim_databases_by_id(uuid[], interval),
   platform.claim_known_databases(uuid[], interval, interval),
