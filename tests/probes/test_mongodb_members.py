@@ -117,7 +117,18 @@ def test_a_members_host_names_may_be_in_capitals_and_its_hosts_passive() -> None
 
 
 def test_what_a_member_names_is_taken_only_where_it_is_a_host() -> None:
-    hosts = ["b:0", "b:65536", "b", ":1", "[::1]:2", "b:2\n", 7, None, "x/y:1", "b:２"]  # noqa: RUF001 -- a digit, but none of ASCII's
+    hosts = [
+        "b:0",
+        "b:65536",
+        "b",
+        ":1",
+        "[::1]:2",
+        "b:2\n",
+        7,
+        None,
+        "x/y:1",
+        "b:\N{FULLWIDTH DIGIT TWO}",
+    ]
     with pytest.raises(Unsuitable) as caught:
         judge(plan(), Visit(A), {**secondary(), "hosts": hosts, "passives": "b:2", "primary": 1})
     assert caught.value.members == (Host("::1", 2),)

@@ -135,9 +135,10 @@ def test_the_table_of_the_demo_lets_nobody_steer_the_terminal(columns: int) -> N
         "message": f"{EVIL} is unhealthy",
         "status": "unhealthy",
     }
-    console = Console(file=StringIO(), width=columns, force_terminal=True)
+    screen = StringIO()
+    console = Console(file=screen, width=columns, force_terminal=True)
     console.print(picture([row], 9464, columns), sentence(change))
-    said = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
+    said = screen.getvalue()
     assert "unhealthy" in said
     assert steering_in(said) == set()
     assert not [line for line in lines_of(said) if line.startswith("forged")]

@@ -33,6 +33,12 @@ class Bench:
             self.registry, self.announcer, self.fleet, self.meter, self.causes.append
         )
 
+    def healthy_row(self) -> RawRow:
+        """Make a row that the registry knows for healthy."""
+        row = make_row(status=Status.HEALTHY)
+        self.registry.statuses[row.identity.database_id] = Status.HEALTHY
+        return row
+
     def make_due(self, row: RawRow) -> None:
         self.outbox._memory.schedule(row.identity.database_id, time.monotonic())
 
@@ -61,8 +67,7 @@ async def test_a_change_is_told_after_its_commit_and_marked(bench: Bench) -> Non
 async def test_in_an_outage_a_change_is_told_at_once_and_not_again_when_it_is_recorded(
     bench: Bench,
 ) -> None:
-    row = make_row(status=Status.HEALTHY)
-    bench.registry.statuses[row.identity.database_id] = Status.HEALTHY
+    row = bench.healthy_row()
     bench.registry.is_away = True
     bench.outbox.put(row, make_result(row, Reason.REFUSED))
     for _ in range(3):
@@ -77,8 +82,7 @@ async def test_in_an_outage_a_change_is_told_at_once_and_not_again_when_it_is_re
 async def test_a_change_and_back_again_in_one_outage_is_told_twice_and_recorded_as_none(
     bench: Bench,
 ) -> None:
-    row = make_row(status=Status.HEALTHY)
-    bench.registry.statuses[row.identity.database_id] = Status.HEALTHY
+    row = bench.healthy_row()
     bench.registry.is_away = True
     for reason in (Reason.REFUSED, Reason.OK):
         bench.outbox.put(row, make_result(row, reason))
@@ -93,8 +97,7 @@ async def test_a_change_and_back_again_in_one_outage_is_told_twice_and_recorded_
 async def test_an_answer_that_waits_is_not_replaced_by_a_result_that_blames_us(
     bench: Bench,
 ) -> None:
-    row = make_row(status=Status.HEALTHY)
-    bench.registry.statuses[row.identity.database_id] = Status.HEALTHY
+    row = bench.healthy_row()
     bench.registry.is_away = True
     for reason in (Reason.REFUSED, Reason.INTERNAL):
         bench.outbox.put(row, make_result(row, reason))
@@ -109,8 +112,7 @@ async def test_an_answer_that_waits_is_not_replaced_by_a_result_that_blames_us(
 async def test_a_change_that_cannot_be_recorded_is_told_once_though_its_row_is_claimed_again(
     bench: Bench,
 ) -> None:
-    row = make_row(status=Status.HEALTHY)
-    bench.registry.statuses[row.identity.database_id] = Status.HEALTHY
+    row = bench.healthy_row()
     bench.registry.is_away = True
     for _ in range(3):
         row = replace(row, lease=replace(row.lease, claimed_monotonic=time.monotonic()))
@@ -217,9 +219,9 @@ async def test_results_that_the_registry_refuses_are_recorded_as_internal_and_sa
 
 
 async def test_a_change_that_the_registry_refuses_is_told_once_and_taken_back() -> None:
-    row, registry = make_row(status=Status.HEALTHY), Refusing()
+    registry = Refusing()
     bench = Bench(registry)
-    registry.statuses[row.identity.database_id] = Status.HEALTHY
+    row = bench.healthy_row()
     for _ in range(3):
         bench.outbox.put(renewed(row), make_result(row, Reason.REFUSED))
         assert await bench.outbox.flush()
@@ -233,9 +235,9 @@ async def test_a_change_that_the_registry_refuses_is_told_once_and_taken_back() 
 
 
 async def test_a_change_is_told_again_once_the_registry_takes_it_of_a_later_check() -> None:
-    row, registry = make_row(status=Status.HEALTHY), Refusing()
+    registry = Refusing()
     bench = Bench(registry)
-    registry.statuses[row.identity.database_id] = Status.HEALTHY
+    row = bench.healthy_row()
     bench.outbox.put(row, make_result(row, Reason.REFUSED))
     assert await bench.outbox.flush()
     registry.is_mended = True
@@ -246,9 +248,9 @@ async def test_a_change_is_told_again_once_the_registry_takes_it_of_a_later_chec
 
 
 async def test_while_the_registry_refuses_a_row_it_is_told_down_and_up_again() -> None:
-    row, registry = make_row(status=Status.HEALTHY), Refusing()
+    registry = Refusing()
     bench = Bench(registry)
-    registry.statuses[row.identity.database_id] = Status.HEALTHY
+    row = bench.healthy_row()
     for reason in (Reason.REFUSED, Reason.OK, Reason.OK, Reason.REFUSED, Reason.OK):
         bench.outbox.put(renewed(row), make_result(row, reason))
         assert await bench.outbox.flush()
@@ -272,9 +274,9 @@ class Particular(FakeRegistry):
 
 
 async def test_a_change_that_the_registry_refused_in_every_form_is_taken_back_at_once() -> None:
-    row, registry = make_row(status=Status.HEALTHY), Particular()
+    registry = Particular()
     bench = Bench(registry)
-    registry.statuses[row.identity.database_id] = Status.HEALTHY
+    row = bench.healthy_row()
     registry.refused.add(row.identity.database_id)
     bench.outbox.put(row, make_result(row, Reason.REFUSED))
     assert not await bench.outbox.flush()
