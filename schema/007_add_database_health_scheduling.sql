@@ -346,11 +346,18 @@ declare
     select distinct (r ->> 'database_id')::uuid from jsonb_array_elements(results) r);
   gone uuid[];
   ids uuid[];
+  statuses text[];
+  are_active boolean[];
+  times timestamptz[];
 begin
   -- By a statement of its own, so that the next one sees every edit made before the lock.
-  ids := array(
-    select d.id from platform.databases d where d.id = any (asked) order by d.id
-    for no key update skip locked);
+  select coalesce(array_agg(l.id), '{}'), array_agg(l.health_check_status), array_agg(l.is_active),
+    array_agg(l.last_health_check_at)
+  into ids, statuses, are_active, times
+  from (
+    select d.id, d.health_check_status, d.status = 'active' as is_active, d.last_health_check_at
+    from platform.databases d where d.id = any (asked) order by d.id
+    for no key update skip locked) l;
   if cardinality(ids) < cardinality(asked) then
     -- By id, too: within the next statement this would read the whole table.
     gone := array(
@@ -365,33 +372,13 @@ begin
       latency_seconds double precision, interval_seconds double precision, slow boolean))
       with ordinality as r
     order by r.database_id, r.ordinality desc
-  ), locked as materialized (
-    select d.id, d.health_check_status as previous, d.status = 'active' as is_active,
-      d.last_health_check_at as checked_at
-    from platform.databases d where d.id = any (ids)
-  ), scheduled as materialized (
-    select s.* from platform.database_schedules s where s.database_id = any (ids)
-  ), judged as materialized (
-    select g.*, l.previous,
-      coalesce(l.checked_at < g.checked_at or l.checked_at > now(), true) as is_newer,
-      case when l.id is null then 'gone' when not l.is_active then 'gone'
-           when s.revision <> g.revision then 'edited' else 'recorded' end as outcome
+  ), compared as materialized (
+    select g.*, l.previous, coalesce(l.is_active, false) as is_active,
+      coalesce(l.checked_at < g.checked_at or l.checked_at > now(), true) as is_newer
     from given g
-    left join locked l on l.id = g.database_id
-    left join scheduled s on s.database_id = g.database_id
+    left join unnest(ids, statuses, are_active, times) as l (id, previous, is_active, checked_at)
+      on l.id = g.database_id
     where l.id is not null or g.database_id = any (gone)
-  ), news as materialized (
-    select * from judged j where j.outcome = 'recorded' and j.is_newer and j.status is not null
-  ), written as materialized (
-    select platform.update_databases_health(array_agg(n.database_id), array_agg(n.status),
-      array_agg(n.error), array_agg(n.checked_at))
-    from news n
-  ), changed as (
-    insert into platform.database_health_changes
-      (database_id, from_status, to_status, reason, error, at)
-    select n.database_id, n.previous, n.status, n.reason, n.error, least(n.checked_at, now())
-    from news n where n.status <> n.previous
-    returning database_health_changes.database_id, database_health_changes.change_id
   ), rescheduled as (
     update platform.database_schedules s
     set last_reason = case when j.is_newer then j.reason else s.last_reason end,
@@ -413,16 +400,34 @@ begin
             s.spread and not lease.is_mine
           from (select s.leased_until is not distinct from j.leased_until
             or (s.due_at <= now() and coalesce(s.leased_until <= now(), true)) as is_mine) lease)
-    from judged j
-    where s.database_id = j.database_id and j.outcome = 'recorded'
+    from compared j
+    where s.database_id = j.database_id and j.is_active and s.revision = j.revision
     returning s.database_id,
       least(greatest(s.due_at, now() - interval '1 year'), now() + interval '1 year') as due_at
+  ), judged as materialized (
+    select j.*, r.due_at,
+      case when not j.is_active then 'gone'
+           when r.database_id is null and exists (
+             select from platform.database_schedules s where s.database_id = j.database_id)
+           then 'edited' else 'recorded' end as outcome
+    from compared j left join rescheduled r on r.database_id = j.database_id
+  ), news as materialized (
+    select * from judged j where j.outcome = 'recorded' and j.is_newer and j.status is not null
+  ), written as materialized (
+    select platform.update_databases_health(array_agg(n.database_id), array_agg(n.status),
+      array_agg(n.error), array_agg(n.checked_at))
+    from news n
+  ), changed as (
+    insert into platform.database_health_changes
+      (database_id, from_status, to_status, reason, error, at)
+    select n.database_id, n.previous, n.status, n.reason, n.error, least(n.checked_at, now())
+    from news n where n.status <> n.previous
+    returning database_health_changes.database_id, database_health_changes.change_id
   )
-  select j.database_id, j.outcome, c.change_id, j.previous, r.due_at
+  select j.database_id, j.outcome, c.change_id, j.previous, j.due_at
   from judged j
   cross join written  -- without a mention it would not be carried out
-  left join changed c on c.database_id = j.database_id
-  left join rescheduled r on r.database_id = j.database_id;
+  left join changed c on c.database_id = j.database_id;
 end $f$;
 
 create or replace function platform.give_back_databases(leases jsonb)
