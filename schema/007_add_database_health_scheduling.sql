@@ -201,6 +201,11 @@ do $migration$ begin
       platform.claim_databases_by_id(uuid[], interval), platform.read_databases(uuid[]),
       platform.read_claimed(uuid[], timestamptz[], interval);
   end if;
+  if exists (select from pg_catalog.pg_proc p
+             where p.pronamespace = 'platform'::regnamespace and p.proname = 'record_database_health'
+               and 'kept_reason' <> all (p.proargnames)) then
+    drop function platform.record_database_health(jsonb);
+  end if;
 end $migration$;
 
 -- The rows of one claim, decrypted one by one; called with ids so that the plan is by index. What
@@ -336,9 +341,10 @@ begin
     found_ids, array_fill(now(), array[cardinality(found_ids)]), interval '0');
 end $f$;
 
+-- `previous` is what the row's status was; where a later check's is kept, `kept_reason` is of that.
 create or replace function platform.record_database_health(results jsonb)
 returns table (database_id uuid, outcome text, change_id bigint, previous text,
-  next_due timestamptz)
+  next_due timestamptz, kept_reason text)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set lock_timeout = '5s' as $f$
 declare
@@ -402,10 +408,10 @@ begin
             or (s.due_at <= now() and coalesce(s.leased_until <= now(), true)) as is_mine) lease)
     from compared j
     where s.database_id = j.database_id and j.is_active and s.revision = j.revision
-    returning s.database_id,
+    returning s.database_id, case when not j.is_newer then s.last_reason end as kept_reason,
       least(greatest(s.due_at, now() - interval '1 year'), now() + interval '1 year') as due_at
   ), judged as materialized (
-    select j.*, r.due_at,
+    select j.*, r.due_at, r.kept_reason,
       case when not j.is_active then 'gone'
            when r.database_id is null and exists (
              select from platform.database_schedules s where s.database_id = j.database_id)
@@ -424,7 +430,7 @@ begin
     from news n where n.status <> n.previous
     returning database_health_changes.database_id, database_health_changes.change_id
   )
-  select j.database_id, j.outcome, c.change_id, j.previous, j.due_at
+  select j.database_id, j.outcome, c.change_id, j.previous, j.due_at, j.kept_reason
   from judged j
   cross join written  -- without a mention it would not be carried out
   left join changed c on c.database_id = j.database_id;

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from worker.check import Check, Checker
 from worker.errors import RegistryUnavailableError
 from worker.model import Change, CheckResult, Event, Identity, Lease, RawRow, Reason, Status
-from worker.ports import Level, Recorded
+from worker.ports import Kept, Level, Recorded
 
 INTERVAL_SECONDS = 5.0
 
@@ -73,6 +73,8 @@ class FakeRegistry:
     changes: list[Change] = field(default_factory=list)
     announced: list[int] = field(default_factory=list)
     locked: set[UUID] = field(default_factory=set)
+    later: dict[UUID, Kept] = field(default_factory=dict)
+    """What another replica found after every result of these rows."""
     is_away: bool = False
     silence: asyncio.Event | None = None
     """While it is there and not set, no call returns."""
@@ -112,6 +114,8 @@ class FakeRegistry:
 
     def _record(self, result: CheckResult) -> Recorded:
         database_id = result.identity.database_id
+        if kept := self.later.get(database_id):
+            return Recorded(database_id, None, self.next_due(), kept)
         previous = self.statuses.get(database_id, Status.UNKNOWN)
         status = self.statuses[database_id] = result.status or previous
         self.recorded.append(result)

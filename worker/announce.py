@@ -6,7 +6,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from worker.model import Change, CheckResult, Event, Status
-from worker.ports import Level, Log, Registry
+from worker.ports import Kept, Level, Log, Registry
 
 _LEVELS: dict[Status, Level] = {
     Status.HEALTHY: "info",
@@ -56,13 +56,21 @@ class Announcer:
         if result.status is not before:
             self._write(_change(result, result.status, before), result)
 
-    def unchanged(self, result: CheckResult) -> None:
-        """Log what takes back a change that was told, and of which the registry never heard."""
-        if result.status is None:
+    def unchanged(self, result: CheckResult, kept: Kept | None = None) -> None:
+        """Log what takes back a change that was told, and of which the registry never heard.
+
+        What stands there is the result, or what was `kept` instead.
+        """
+        status = kept.status if kept else result.status
+        if status is None:
             return
         told = self._told.pop(result.identity.database_id, None)
-        if told is not None and told.status is not result.status:
-            self._write(_change(result, result.status, told.status), result)
+        if told is None or told.status is status:
+            return
+        if kept:
+            self._write(Change(None, result.identity, told.status, status, kept.reason, None), None)
+        else:
+            self._write(_change(result, status, told.status), result)
 
     def forget(self, database_id: UUID) -> None:
         """Drop what is known of a row that is gone, inactive or edited."""

@@ -162,7 +162,7 @@ class Outbox:
             elif outcome.next_due is None:
                 self._announcer.forget(outcome.database_id)
             elif outcome.database_id not in refused:
-                self._announcer.unchanged(result)
+                self._announcer.unchanged(result, outcome.kept)
             if outcome.database_id not in refused:
                 self._show(result, outcome)
 
@@ -185,7 +185,8 @@ class Outbox:
         else:
             wait = outcome.next_due.timestamp() - result.lease.registry_time(time.monotonic())
             self._memory.schedule(outcome.database_id, time.monotonic() + wait)
-            self._memory.note(known, result.status or known.status)
+            status = outcome.kept.status if outcome.kept else result.status
+            self._memory.note(known, status or known.status)
 
     def _announce_unrecorded(self, result: CheckResult) -> None:
         known = self._memory.get(result.identity.database_id)

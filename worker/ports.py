@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 from worker.connection import ConnectionString
@@ -16,6 +16,8 @@ from worker.model import (
     Event,
     Lease,
     RawRow,
+    Reason,
+    Status,
 )
 from worker.plan import Config, Plan
 
@@ -79,6 +81,13 @@ class Meter(Protocol):
         ...
 
 
+class Kept(NamedTuple):
+    """What the registry knows of a later check, by another replica or after an outage."""
+
+    status: Status
+    reason: Reason
+
+
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """What the registry says of one result that it took."""
@@ -87,6 +96,8 @@ class Recorded:
     change: Change | None
     next_due: datetime | None
     """The registry's time of the next check; None where the result was dropped."""
+    kept: Kept | None = None
+    """What stands in the registry instead of a result that is older."""
     is_gone: bool = False
     """Whether it was dropped because the row is gone or inactive, and not for an edit."""
 

@@ -18,7 +18,7 @@ from worker.model import (
     Reason,
     Status,
 )
-from worker.ports import Recorded
+from worker.ports import Kept, Recorded
 from worker.quoting import cut
 
 MAX_NAME = 200
@@ -88,8 +88,11 @@ def read_recorded(row: Mapping[str, Any], result: CheckResult) -> Recorded:
             reason=result.reason,
             error=result.error,
         )
+    kept = None
+    if (reason := _REASONS.get(row["kept_reason"])) is not None:
+        kept = Kept(_read_status(row["previous"]), reason)
     is_gone = row["outcome"] == "gone"
-    return Recorded(row["database_id"], change, row["next_due"], is_gone=is_gone)
+    return Recorded(row["database_id"], change, row["next_due"], kept, is_gone=is_gone)
 
 
 def read_change(row: Mapping[str, Any]) -> Change:

@@ -185,7 +185,10 @@ def test_007_of_an_early_build_is_replaced(
     succeed(psql(empty_database_url, "-c", ROW))
     early = """
         drop function platform.claim_databases(integer, integer, interval, interval),
-          platform.read_claimed(uuid[], timestamptz[], interval);
+          platform.read_claimed(uuid[], timestamptz[], interval),
+          platform.record_database_health(jsonb);
+        create function platform.record_database_health(results jsonb)
+        returns table (database_id uuid, outcome text) language sql as 'select null::uuid, null';
         create function platform.read_claimed(ids uuid[], slots timestamptz[], lease interval)
         returns table (id uuid) language sql as 'select null::uuid';
         create function platform.claim_databases(
@@ -195,6 +198,8 @@ def test_007_of_an_early_build_is_replaced(
     succeed(apply(empty_database_url))
     claim = "select slow from platform.claim_databases(9, 9, '1 s', '45 s')"
     assert succeed(psql(empty_database_url, "-c", claim)) == "f"
+    record = "select count(kept_reason) from platform.record_database_health('[]')"
+    assert succeed(psql(empty_database_url, "-c", record)) == "0"
 
 
 def test_an_index_of_an_early_build_is_replaced_while_nobody_reads(

@@ -119,6 +119,7 @@ async def test_a_change_is_a_row_and_no_change_is_none(
         await due(database, 1)
         (recorded,) = await record(*await claim(), status=status, reason=reason)
         found.append((recorded["previous"], recorded["change_id"] is not None))
+        assert recorded["kept_reason"] is None
     assert found == [("unknown", True), ("healthy", False), ("healthy", True)]
     assert await changes(owner, database) == [
         ("unknown", "healthy", "ok"),
@@ -139,7 +140,7 @@ async def test_trouble_of_our_own_keeps_the_status_and_is_no_change(
     assert await changes(owner, database) == [("unknown", "healthy", "ok")]
 
 
-async def test_a_result_older_than_the_stored_one_changes_nothing(
+async def test_a_result_older_than_the_stored_one_changes_nothing_and_hears_what_is_kept(
     owner: Any, add: Add, claim: Rows, record: Rows, schedule: Read
 ) -> None:
     database = await add()
@@ -148,6 +149,7 @@ async def test_a_result_older_than_the_stored_one_changes_nothing(
     for checked_at in (row["claimed_at"], row["claimed_at"] + timedelta(microseconds=1)):
         (late,) = await record(row, status="unhealthy", reason="timeout", checked_at=checked_at)
         assert (late["outcome"], late["change_id"]) == ("recorded", None)
+        assert (late["previous"], late["kept_reason"]) == ("healthy", "ok")
     found = await schedule(database)
     assert (found["status"], found["last_reason"], found["slow"]) == ("healthy", "ok", False)
     assert await changes(owner, database) == [("unknown", "healthy", "ok")]

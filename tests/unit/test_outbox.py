@@ -18,7 +18,7 @@ from worker.errors import BadResultsError
 from worker.fleet import Fleet
 from worker.model import CheckResult, Event, RawRow, Reason, Status
 from worker.outbox import REFUSED, Outbox
-from worker.ports import Recorded
+from worker.ports import Kept, Recorded
 
 
 class Bench:
@@ -92,6 +92,24 @@ async def test_a_change_and_back_again_in_one_outage_is_told_twice_and_recorded_
     assert await bench.outbox.flush()
     assert bench.told() == [(Status.UNHEALTHY, False), (Status.HEALTHY, False)]
     assert bench.registry.changes == []
+
+
+async def test_a_change_told_in_an_outage_is_taken_back_by_what_another_replica_found_later(
+    bench: Bench,
+) -> None:
+    row = bench.healthy_row()
+    bench.registry.is_away = True
+    bench.outbox.put(row, make_result(row, Reason.TIMEOUT))
+    assert not await bench.outbox.flush()
+    bench.registry.is_away = False
+    bench.registry.later[row.identity.database_id] = Kept(Status.HEALTHY, Reason.OK)
+    assert await bench.outbox.flush()
+    assert bench.told() == [(Status.UNHEALTHY, False), (Status.HEALTHY, False)]
+    taken_back = bench.log.of(Event.DATABASE_HEALTH_CHANGED)[-1].facts
+    assert (taken_back["previous"], taken_back["reason"]) == (Status.UNHEALTHY, Reason.OK)
+    bench.make_due(row)
+    (remembered,) = bench.due_rows()
+    assert remembered.status is Status.HEALTHY
 
 
 async def test_an_answer_that_waits_is_not_replaced_by_a_result_that_blames_us(
