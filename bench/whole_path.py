@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,9 @@ AIMS = {Engine.REDIS: 250.0, Engine.MONGODB: 500.0, Engine.POSTGRESQL: 500.0}
 REGISTRY_AIM = 100.0
 ROWS = 6000
 INTERVAL_SECONDS = 20
-PACED_SECONDS = 15.0
+PACED_SECONDS = 10.0
+WINDOWS = 3
+"""The cheapest counts: whatever else runs on the machine only adds."""
 POLL_SECONDS = 0.25
 QUIET = {"LOG_LEVEL": "warn"}
 _CHECKS = re.compile(r"^database_health_checks_total\{.*\} (\S+)$", re.MULTILINE)
@@ -109,6 +111,23 @@ class Meter:
         )
 
 
+def measure_windows(
+    workers: Sequence[Worker], registry: Registry, windows: int, seconds: float
+) -> list[Spent]:
+    """Measure so often, for so long each."""
+    measured: list[Spent] = []
+    for _ in range(windows):
+        meter = Meter(workers, registry)
+        time.sleep(seconds)
+        measured.append(meter.spent())
+    return measured
+
+
+def cheapest(windows: Iterable[Spent]) -> Spent:
+    """Take the window whose checks cost the worker least."""
+    return min(windows, key=lambda spent: spent.worker_us)
+
+
 def wait_for_checks(worker: Worker, checks: float, seconds: float = 60.0) -> None:
     """Wait until a worker has finished so many checks."""
     end = time.monotonic() + seconds
@@ -144,28 +163,35 @@ def measure(servers: Fleet, registry: Registry, engine: Engine, report: Report) 
         _wait_for_round(registry, 0)
         first = hurry.spent()
         time.sleep(INTERVAL_SECONDS / 2)
-        pace = Meter([worker], registry)
-        time.sleep(PACED_SECONDS)
-        paced = pace.spent()
+        paced = measure_windows([worker], registry, WINDOWS, PACED_SECONDS)
         worker.stop()
-        since = time.time()
-        asyncio.run(registry.make_due())
-        hurry = Meter([start()], registry)
-        _wait_for_round(registry, since)
-        at_once = hurry.spent()
+        at_once = [_hurry(start, registry) for _ in range(WINDOWS)]
     mine, its = (aims.here(report, engine, aim) for aim in (AIMS[engine], REGISTRY_AIM))
-    for name, spent in (("at its pace", paced), ("all due at once", at_once)):
+    for name, windows in (("at its pace", paced), ("all due at once", at_once)):
         what = f"{engine}: whole path, {name}"
+        spent, its_us = cheapest(windows), min(window.registry_us for window in windows)
         note = ", ".join(filter(None, (f"{spent.rate:,.0f} a second", mine)))
         report.add(
             Row(what, spent.worker_us, "us CPU", AIMS[engine], note),
-            Row(f"{what}, the registry", spent.registry_us, "us CPU", REGISTRY_AIM, its),
+            Row(f"{what}, the registry", its_us, "us CPU", REGISTRY_AIM, its),
         )
     what = f"{engine}: whole path, every status changes"
     report.add(
         Row(what, first.worker_us, "us CPU", note=f"{first.rate:,.0f} a second"),
         Row(f"{what}, the registry", first.registry_us, "us CPU"),
     )
+
+
+def _hurry(start: Callable[[], Worker], registry: Registry) -> Spent:
+    """Start a worker to which every row is due."""
+    since = time.time()
+    asyncio.run(registry.make_due())
+    worker = start()
+    hurry = Meter([worker], registry)
+    _wait_for_round(registry, since)
+    spent = hurry.spent()
+    worker.stop()
+    return spent
 
 
 def _wait_for_round(registry: Registry, since: float) -> None:

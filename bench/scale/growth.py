@@ -10,7 +10,7 @@ from itertools import cycle, islice
 from bench.costs import resident_megabytes
 from bench.servers import Fleet, Registry
 from bench.table import Report, Row
-from bench.whole_path import Meter, Spent, starting
+from bench.whole_path import Meter, Spent, cheapest, starting
 from worker.app import REFRESH_SECONDS
 from worker.model import Engine
 
@@ -59,8 +59,7 @@ def _measure(servers: Fleet, registry: Registry, count: int) -> tuple[Spent, flo
             meter = Meter([worker], registry)
             asyncio.run(_keep_due(registry, WINDOW_SECONDS))
             windows.append(meter.spent())
-        cheapest = min(windows, key=lambda spent: spent.worker_us)
-        return cheapest, resident_megabytes(worker.process.pid)
+        return cheapest(windows), resident_megabytes(worker.process.pid)
 
 
 async def _keep_due(registry: Registry, seconds: float) -> None:
