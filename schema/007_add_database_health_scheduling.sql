@@ -148,28 +148,39 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set lock_timeout = '5s' as $f$
 declare
   looked_at uuid[];
+  active uuid[];
+  suspect uuid[];
   stray uuid[];
 begin
-  looked_at := array(
-    select d.id from platform.databases d
+  select array_agg(l.id), array_agg(l.id) filter (where l.status = 'active')
+  into looked_at, active
+  from (
+    select d.id, d.status from platform.databases d
     where d.id >= coalesce(after, '00000000-0000-0000-0000-000000000000')
       and d.id is distinct from after
-    order by d.id limit batch);
-  -- Here and below, rows that an open transaction holds wait for the next round.
-  insert into platform.database_schedules (database_id, due_at)
-  select d.id, now() from platform.databases d
-  where d.id = any (looked_at) and d.status = 'active'
-    and not exists (select from platform.database_schedules s where s.database_id = d.id)
-  for no key update skip locked
-  on conflict do nothing;
-  stray := array(
-    select s.database_id from platform.database_schedules s
-    join platform.databases d on d.id = s.database_id and d.status = 'active'
-    where s.database_id = any (looked_at)
-      and s.due_at > now() + lease + 1.5 * make_interval(secs => coalesce(s.interval_seconds, 0))
-    for update of s skip locked);
+    order by d.id limit batch) l;
+  suspect := array(
+    select a.id from unnest(active) as a (id)
+    left join platform.database_schedules s on s.database_id = a.id
+    where s.database_id is null
+      or s.due_at > now() + lease + 1.5 * make_interval(secs => coalesce(s.interval_seconds, 0)));
+  if cardinality(suspect) > 0 then
+    -- Here and below, rows that an open transaction holds wait for the next round.
+    insert into platform.database_schedules (database_id, due_at)
+    select d.id, now() from platform.databases d
+    where d.id = any (suspect) and d.status = 'active'
+      and not exists (select from platform.database_schedules s where s.database_id = d.id)
+    for no key update skip locked
+    on conflict do nothing;
+    stray := array(
+      select s.database_id from platform.database_schedules s
+      join platform.databases d on d.id = s.database_id and d.status = 'active'
+      where s.database_id = any (suspect)
+        and s.due_at > now() + lease + 1.5 * make_interval(secs => coalesce(s.interval_seconds, 0))
+      for update of s skip locked);
+  end if;
   if expected_now > now() + interval '10 seconds' then
-    stray := stray || array(
+    stray := coalesce(stray, '{}') || array(
       select s.database_id from platform.database_schedules s
       join platform.databases d on d.id = s.database_id and d.status = 'active'
       where s.due_at > now() + lease + 1.5 * make_interval(secs => coalesce(s.interval_seconds, 0))
