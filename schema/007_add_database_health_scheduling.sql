@@ -236,8 +236,10 @@ begin
   from unnest(ids, slots) as due (database_id, slot)
   join platform.databases d on d.id = due.database_id and d.status = 'active'
   left join platform.database_schedules s on s.database_id = d.id
+  left join platform.database_salts t
+    on uuid_send(t.version) = substr(d.connection_string_encrypted, 1, 16)
   cross join lateral (
-    select platform.try_open_connection_string(d.project_id, d.connection_string_encrypted)
+    select platform.try_open_salted(d.project_id, d.connection_string_encrypted, t.salt)
     offset 0) as opened (text)
   order by due.slot;
 end $f$;

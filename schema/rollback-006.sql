@@ -41,6 +41,7 @@ drop table if exists platform.databases;
 drop table if exists platform.database_salts;
 drop function if exists platform.decrypt_database_connection_string(uuid);
 drop function if exists platform.try_open_connection_string(uuid, bytea);
+drop function if exists platform.try_open_salted(uuid, bytea, bytea);
 drop function if exists platform.open_connection_string(uuid, bytea);
 drop function if exists platform.seal_connection_string(uuid, text);
 drop function if exists platform.encrypt_database_connection_string();
