@@ -30,11 +30,11 @@ def _whole_path(servers: Fleet, databases: Registry, report: Report) -> None:
 CHECKS: dict[str, tuple[Part, float]] = {
     "start": (startup.measure, 0.5),
     "single": (_single, 6),
-    "whole": (_whole_path, 3),
+    "whole": (_whole_path, 5),
 }
 """What there is to measure, and about how many minutes it takes."""
 SCALE: dict[str, tuple[Part, float]] = {
-    "steady": (steady.measure, 3),
+    "steady": (steady.measure, 3.5),
     "growth": (growth.measure, 3.5),
     "replicas": (replicas.measure, 6),
     "million": (million.measure, 2.5),

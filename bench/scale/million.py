@@ -11,6 +11,7 @@ from datetime import timedelta
 from statistics import median, quantiles
 from typing import Any
 
+from bench import aims
 from bench.servers import Fleet, Registry
 from bench.table import Report, Row
 from bench.whole_path import starting
@@ -21,17 +22,24 @@ IN_TURN = 20_000
 """Rows that are checked over and over; the others are due in a year."""
 ROUNDS = 20
 BATCH = 500
+CALL_AIM = 30.0
+"""Milliseconds."""
 WORKER_SECONDS = 40.0
 """Long enough for two of the worker's refreshes."""
 WHAT = f"registry of {ROWS:,} rows"
 TABLES = ("databases", "database_schedules")
-# What the triggers would do row by row; the ciphertext fits every row of its project.
+# What the triggers would do row by row. Every row has a ciphertext of its own: of equal ones
+# PostgreSQL may decrypt one for all.
 _FILL = """
 set session_replication_role = replica;
+with one as materialized (
+  select *, platform.open_connection_string(project_id, connection_string_encrypted) as clear
+  from platform.databases)
 insert into platform.databases (project_id, name, type, connection_string,
   connection_string_encrypted, config, health_check_status, last_health_check_at)
-select project_id, 'redis ' || i, type, connection_string, connection_string_encrypted, config,
-  'healthy', now() from platform.databases, generate_series(2, {rows}) i;
+select project_id, 'redis ' || i, type, connection_string,
+  platform.seal_connection_string(project_id, clear), config, 'healthy', now()
+from one, generate_series(2, {rows}) i;
 insert into platform.database_schedules (database_id, due_at, spread, interval_seconds, last_reason)
 select id, now() + interval '1 year', false, 3600, 'ok' from platform.databases
 on conflict (database_id) do update set due_at = excluded.due_at, spread = false;
@@ -75,8 +83,10 @@ def measure(servers: Fleet, registry: Registry, report: Report) -> None:
         ("claim", times.claims + later.claims),
         ("record", times.records + later.records),
     ):
-        note = f"p99 {quantiles(calls, n=100)[-1] * 1e3:.0f} ms"
-        report.add(Row(f"{WHAT}: {name} of {BATCH}, median", median(calls) * 1e3, "ms", 30.0, note))
+        p99 = f"p99 {quantiles(calls, n=100)[-1] * 1e3:.0f} ms"
+        note = ", ".join(filter(None, (p99, aims.here(report, Engine.POSTGRESQL, CALL_AIM))))
+        what = f"{WHAT}: {name} of {BATCH}, median"
+        report.add(Row(what, median(calls) * 1e3, "ms", CALL_AIM, note))
     hot = (after.hot_updates - before.hot_updates) / (after.updates - before.updates) * 100
     growth = (after.bytes / before.bytes - 1) * 100
     note = f"{after.bytes / 2**20:,.0f} MB"
