@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 from uuid import UUID
 
 from worker.model import Change, CheckResult, Event, Status
 from worker.ports import Kept, Level, Log, Registry
 
+KEPT_SECONDS = 600.0
+"""How long is known what an outage has logged; the registry asks half a minute after it."""
+GRAIN_SECONDS = 0.001
 _LEVELS: dict[Status, Level] = {
     Status.HEALTHY: "info",
     Status.DEGRADED: "warn",
@@ -28,6 +32,22 @@ class _Told(NamedTuple):
         return change.status is self.status and is_from_then
 
 
+class _Logged(NamedTuple):
+    """The statuses of a database that an outage has logged, and when it was checked last."""
+
+    statuses: frozenset[Status]
+    at: float
+    """The registry's time, a POSIX timestamp."""
+    finished: float
+    """The same, monotonic."""
+
+    def holds(self, change: Change) -> bool:
+        """Tell whether this change is from one of those checks: a record's answer may be lost."""
+        if change.at is None:
+            return False
+        return change.status in self.statuses and change.at.timestamp() < self.at + GRAIN_SECONDS
+
+
 class Announcer:
     """Writes `database_health_changed` and tells the registry which changes are in the log."""
 
@@ -37,6 +57,8 @@ class Announcer:
         self._to_mark: list[int] = []
         self._told: dict[UUID, _Told] = {}
         """What was logged in an outage, and the registry does not know of yet."""
+        self._logged: dict[UUID, _Logged] = {}
+        """What was logged in an outage, and the registry may yet ask to have logged."""
 
     def recorded(self, change: Change, result: CheckResult | None = None) -> None:
         """Log a change that the registry has committed, unless an outage has told of it."""
@@ -53,6 +75,7 @@ class Announcer:
         if result.status is None or (told is None and result.status is before):
             return
         self._told[result.identity.database_id] = _Told(result.status, result.finished)
+        self._note_logged(result, result.status)
         if result.status is not before:
             self._write(_change(result, result.status, before), result)
 
@@ -90,8 +113,29 @@ class Announcer:
     async def adopt(self) -> None:
         """Log what a killed worker left unannounced; raises RegistryUnavailableError."""
         for change in await self._registry.unannounced():
-            self.recorded(change)
+            logged = self._logged.get(change.identity.database_id)
+            if logged is None or not logged.holds(change):
+                self.recorded(change)
+            elif change.change_id is not None:
+                self._to_mark.append(change.change_id)
         await self.mark()
+        self._forget_logged()
+
+    def _note_logged(self, result: CheckResult, status: Status) -> None:
+        database_id = result.identity.database_id
+        known = self._logged.get(database_id)
+        self._logged[database_id] = _Logged(
+            (known.statuses if known else frozenset()) | {status},
+            result.lease.registry_time(result.finished),
+            result.finished,
+        )
+
+    def _forget_logged(self) -> None:
+        """Drop what the registry, were it to ask, would have asked for by now."""
+        oldest = time.monotonic() - KEPT_SECONDS
+        stale = [key for key, logged in self._logged.items() if logged.finished < oldest]
+        for database_id in stale:
+            del self._logged[database_id]
 
     def _write(self, change: Change, result: CheckResult | None) -> None:
         where = f" ({result.address})" if result is not None and result.address else ""

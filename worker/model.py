@@ -239,6 +239,8 @@ class Change:
     error: str | None
     latency: float | None = None
     attempts: int | None = None
+    at: datetime | None = None
+    """The registry's time of the check that found it; None where this worker made the check."""
 
 
 Lines = tuple[str, ...]

@@ -104,6 +104,7 @@ def read_change(row: Mapping[str, Any]) -> Change:
         status=_read_status(row["status"]),
         reason=row["reason"],
         error=row["error"],
+        at=row["changed_at"],
     )
 
 

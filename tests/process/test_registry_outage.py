@@ -15,6 +15,8 @@ from urllib.error import HTTPError
 import asyncpg
 import pytest
 
+from testbed.lossy import LossyRoute
+from testbed.misbehaving import MisbehavingServer
 from testbed.outage import WAYS, Outage
 from testbed.redis import RedisServer
 from testbed.registry import RegistryServer
@@ -150,6 +152,36 @@ async def outlive(observer: Observer) -> None:
         "database_health_changed",
     }
     assert await observer.leases() == 0
+
+
+@pytest.mark.timeout(120)
+async def test_a_change_is_told_once_though_the_answer_to_its_record_is_lost(
+    tmp_path: Path, falling: RedisServer
+) -> None:
+    with RegistryServer() as registry:
+        route = LossyRoute(registry.port, b'"reason": "refused"')
+        await register(registry.url(), "redis", falling.url(), ONCE)
+        with MisbehavingServer(route.converse) as door:
+            url = registry.worker_url.replace(f":{registry.port}/", f":{door.port}/")
+            with Worker(url, tmp_path) as worker:
+                observer = Observer(Outage("lossy", registry), worker)
+                await observer.until("database_health_changed", 1)
+                route.is_lossy = True
+                falling.stop()
+                await observer.until("database_health_changed", 2)
+                route.is_lossy = False
+                marked = "select count(announced_at) from platform.database_health_changes"
+
+                async def are_marked() -> bool:
+                    return int(registry.execute(marked)) == 2
+
+                await eventually(are_marked, "both changes are marked", within=90)
+                assert [
+                    change["recorded"] for change in worker.events("database_health_changed")
+                ] == [
+                    True,
+                    False,
+                ]
 
 
 def checks(*workers: Worker) -> dict[str, list[float]]:

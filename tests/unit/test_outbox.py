@@ -16,7 +16,7 @@ from worker import fleet_series
 from worker.announce import Announcer
 from worker.errors import BadResultsError
 from worker.fleet import Fleet
-from worker.model import CheckResult, Event, RawRow, Reason, Status
+from worker.model import Change, CheckResult, Event, RawRow, Reason, Status
 from worker.outbox import REFUSED, Outbox
 from worker.ports import Kept, Recorded
 
@@ -366,6 +366,29 @@ async def test_what_a_killed_worker_left_unannounced_is_told_and_marked(bench: B
     await bench.announcer.adopt()
     assert bench.told() == [(Status.UNHEALTHY, True)]
     assert bench.registry.announced == [1]
+
+
+async def test_a_change_whose_record_was_not_answered_is_marked_and_not_told_again(
+    bench: Bench,
+) -> None:
+    row = bench.healthy_row()
+    bench.registry.is_away = True
+    for reason in (Reason.REFUSED, Reason.OK):
+        result = make_result(row, reason)
+        bench.outbox.put(row, result)
+        assert not await bench.outbox.flush()
+    bench.registry.is_away = False
+    assert await bench.outbox.flush()
+    told = [(Status.UNHEALTHY, False), (Status.HEALTHY, False)]
+    assert bench.told() == told
+    now = datetime.now(UTC)
+    for change_id, seconds in ((1, -1), (2, 5)):
+        found = (row.identity, Status.HEALTHY, Status.UNHEALTHY, Reason.REFUSED, None)
+        at = now + timedelta(seconds=seconds)
+        bench.registry.changes.append(Change(change_id, *found, at=at))
+        await bench.announcer.adopt()
+    assert bench.registry.announced == [1, 2]
+    assert bench.told() == [*told, (Status.UNHEALTHY, True)], "another worker found the second"
 
 
 async def test_a_change_that_could_not_be_marked_is_marked_later_and_not_told_again(
