@@ -11,6 +11,9 @@ begin
   if coalesce(obj_description(to_regclass('platform.databases'), 'pg_class'), '') not like 'migration 006:%' then
     raise exception 'migration 006 is missing: apply 006_add_platform_databases_table.sql first';
   end if;
+  if to_regprocedure('platform.try_open_salted(uuid, bytea, bytea)') is null then
+    raise exception 'migration 006 is of an older build: apply 006_add_platform_databases_table.sql again';
+  end if;
   if not exists (select from pg_roles where rolname = 'platform_health_worker') then
     create role platform_health_worker nologin;
   end if;
@@ -244,7 +247,7 @@ begin
   order by due.slot;
 end $f$;
 
--- Of rows that are due; what waited for half its interval is spread anew.
+-- Leases rows that are due; what has waited for half its interval is spread anew.
 create or replace function platform.lease_databases(ids uuid[], lease interval)
 returns void language plpgsql volatile set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off as $f$
@@ -421,10 +424,11 @@ begin
             or (s.due_at <= now() and coalesce(s.leased_until <= now(), true)) as is_mine) lease)
     from compared j
     where s.database_id = j.database_id and j.is_active and s.revision = j.revision
-    returning s.database_id, case when not j.is_newer then s.last_reason end as kept_reason,
+    returning s.database_id, s.last_reason,
       least(greatest(s.due_at, now() - interval '1 year'), now() + interval '1 year') as due_at
   ), judged as materialized (
-    select j.*, r.due_at, r.kept_reason,
+    select j.*, r.due_at,
+      case when not j.is_newer then coalesce(r.last_reason, 'internal') end as kept_reason,
       case when not j.is_active then 'gone'
            when r.database_id is null and exists (
              select from platform.database_schedules s where s.database_id = j.database_id)

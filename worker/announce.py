@@ -1,4 +1,4 @@
-"""Logs every change at least once, hardly ever twice, each with its change_id."""
+"""Logs every change at least once, hardly ever twice; recorded ones with their change_id."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from worker.ports import Kept, Level, Log, Registry
 KEPT_SECONDS = 600.0
 """How long is known what an outage has logged; the registry asks half a minute after it."""
 GRAIN_SECONDS = 0.001
+"""By how much a moment may differ that went to the registry and back."""
 _LEVELS: dict[Status, Level] = {
     Status.HEALTHY: "info",
     Status.DEGRADED: "warn",
@@ -33,19 +34,21 @@ class _Told(NamedTuple):
 
 
 class _Logged(NamedTuple):
-    """The statuses of a database that an outage has logged, and when it was checked last."""
+    """The statuses of a database that outages have logged, and when their checks ended."""
 
     statuses: frozenset[Status]
-    at: float
-    """The registry's time, a POSIX timestamp."""
+    since: float
+    """The registry's time, a POSIX timestamp, as `until` is."""
+    until: float
     finished: float
-    """The same, monotonic."""
+    """The last of those checks, in monotonic seconds."""
 
     def holds(self, change: Change) -> bool:
         """Tell whether this change is from one of those checks: a record's answer may be lost."""
-        if change.at is None:
+        if change.at is None or change.status not in self.statuses:
             return False
-        return change.status in self.statuses and change.at.timestamp() < self.at + GRAIN_SECONDS
+        at = change.at.timestamp()
+        return self.since - GRAIN_SECONDS <= at <= self.until + GRAIN_SECONDS
 
 
 class Announcer:
@@ -96,7 +99,7 @@ class Announcer:
             self._write(_change(result, status, told.status), result)
 
     def forget(self, database_id: UUID) -> None:
-        """Drop what is known of a row that is gone, inactive or edited."""
+        """Take back nothing of a row that is gone, inactive or edited."""
         self._told.pop(database_id, None)
 
     async def mark(self) -> None:
@@ -123,11 +126,10 @@ class Announcer:
 
     def _note_logged(self, result: CheckResult, status: Status) -> None:
         database_id = result.identity.database_id
-        known = self._logged.get(database_id)
+        at = result.lease.registry_time(result.finished)
+        known = self._logged.get(database_id, _Logged(frozenset(), at, at, result.finished))
         self._logged[database_id] = _Logged(
-            (known.statuses if known else frozenset()) | {status},
-            result.lease.registry_time(result.finished),
-            result.finished,
+            known.statuses | {status}, known.since, at, result.finished
         )
 
     def _forget_logged(self) -> None:

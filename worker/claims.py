@@ -50,9 +50,9 @@ class Claims:
         return rows
 
     def forget_claimed(self, asked: float) -> None:
-        """Forget what is remembered of all that was due for a claim, asked for then, monotonic.
+        """Forget the remembered rows that were due at a claim asked for at these monotonic seconds.
 
-        What of it is not in hand now is another replica's, unless slots were short.
+        Those that are not in hand now are another replica's, unless slots were short.
         """
         if self._away_since is None and self._among_known_until is None:
             ahead = 0.0 if self._slots.are_short else self._registry.horizon

@@ -45,7 +45,7 @@ class Dispatcher:
         self._sinks = sinks
         self._slots = Slots(slots)
         self._capacity = Capacity(slots, sinks.log)
-        self._handover = Handover(self._slots, self._capacity, outbox, sinks)
+        self._handover = Handover(self._capacity, outbox, sinks)
         self._claims = Claims(registry, outbox, self._slots)
         self._cut: dict[UUID, Lease] = {}
         self._claiming = asyncio.Lock()
@@ -231,13 +231,13 @@ class Dispatcher:
 
     def _ended(self, task: Task) -> None:
         row = self._slots.leave(task)
+        self._sinks.meter.in_flight(len(self._slots.rows))
         lease = self._renewed.pop(task, row.lease)
         if task.cancelled():
             self._cut[row.identity.database_id] = lease
             return
         result = task.result()
         if result is None:
-            self._sinks.meter.in_flight(len(self._slots.rows))
             return
         if lease is not row.lease:
             result = replace(result, lease=lease)

@@ -10,7 +10,6 @@ from worker.capacity import Capacity
 from worker.deliver import Sinks
 from worker.model import CheckResult, RawRow
 from worker.outbox import Outbox
-from worker.slots import Slots
 
 GATHER_SECONDS = 0.05
 """How long a result waits for others, see docs/adr/0013."""
@@ -19,8 +18,7 @@ GATHER_SECONDS = 0.05
 class Handover:
     """Owns the results that nobody has been given yet."""
 
-    def __init__(self, slots: Slots, capacity: Capacity, outbox: Outbox, sinks: Sinks) -> None:
-        self._slots = slots
+    def __init__(self, capacity: Capacity, outbox: Outbox, sinks: Sinks) -> None:
         self._capacity = capacity
         self._outbox = outbox
         self._sinks = sinks
@@ -55,7 +53,6 @@ class Handover:
             loop.call_soon(self._give, row, result)  # one that breaks a sink harms no other
         self._results.clear()
         self._places.clear()
-        self._sinks.meter.in_flight(len(self._slots.rows))
 
     def _give(self, row: RawRow, result: CheckResult) -> None:
         self._capacity.checked(result)

@@ -19,6 +19,7 @@ from worker.model import CheckResult, Lease, RawRow, Reason
 from worker.ports import Meter, Recorded, Registry
 
 BATCH = 500
+"""Results that are recorded by one statement."""
 LINGER_SECONDS = 0.2
 """How long a result waits for company."""
 RETRY_SECONDS = 1.0

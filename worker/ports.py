@@ -16,7 +16,6 @@ from worker.model import (
     Event,
     Lease,
     RawRow,
-    Reason,
     Status,
 )
 from worker.plan import Config, Plan
@@ -85,7 +84,8 @@ class Kept(NamedTuple):
     """What the registry knows of a later check, by another replica or after an outage."""
 
     status: Status
-    reason: Reason
+    reason: str
+    """A `Reason`, or the word of one that only a newer worker knows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The statements by which rows are claimed, recorded and announced."""
+"""The statements by which rows are tended, claimed, recorded, given back and announced."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from worker.registry_connection import RegistryConnection
 from worker.registry_rows import read_change, read_recorded, read_row, write_result
 
 TEND_BATCH = 500
+"""Rows whose schedule a tick looks at."""
 ANNOUNCE_AFTER = timedelta(seconds=30)
 CHANGES_BATCH = 500
+"""Changes that are taken over at once."""
 LEASE_MARGIN_SECONDS = 15.0
 CLOCK_TOLERANCE = timedelta(seconds=10)
 """The same as in platform.tend_database_schedules."""

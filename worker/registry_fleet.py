@@ -42,7 +42,7 @@ class Facts:
 
 
 class RegistryFleet:
-    """Those of the registry's functions as methods; all raise as RegistryConnection.fetch does."""
+    """The functions that concern the whole fleet; all raise as RegistryConnection.fetch does."""
 
     def __init__(self, connection: RegistryConnection) -> None:
         self._connection = connection

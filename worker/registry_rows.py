@@ -89,8 +89,8 @@ def read_recorded(row: Mapping[str, Any], result: CheckResult) -> Recorded:
             error=result.error,
         )
     kept = None
-    if (reason := _REASONS.get(row["kept_reason"])) is not None:
-        kept = Kept(_read_status(row["previous"]), reason)
+    if row["kept_reason"] is not None:
+        kept = Kept(_read_status(row["previous"]), row["kept_reason"])
     is_gone = row["outcome"] == "gone"
     return Recorded(row["database_id"], change, row["next_due"], kept, is_gone=is_gone)
 

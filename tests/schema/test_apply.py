@@ -245,6 +245,12 @@ def test_a_foreign_table_is_refused_in_one_line_and_left_alone(
         ),
         ("select 1", FILES[2], "migration 006 is missing: apply 006"),
         ("create schema platform", FILES[2], "migration 006 is missing: apply 006"),
+        (
+            "create schema platform; create table platform.databases ();"
+            " comment on table platform.databases is 'migration 006: of long ago'",
+            FILES[2],
+            "migration 006 is of an older build: apply 006",
+        ),
     ],
 )
 def test_a_file_without_its_prerequisites_says_what_to_apply(

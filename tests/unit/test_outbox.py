@@ -373,22 +373,22 @@ async def test_a_change_whose_record_was_not_answered_is_marked_and_not_told_aga
 ) -> None:
     row = bench.healthy_row()
     bench.registry.is_away = True
-    for reason in (Reason.REFUSED, Reason.OK):
-        result = make_result(row, reason)
+    unanswered, last = make_result(row, Reason.REFUSED), make_result(row)
+    for result in (unanswered, last):
         bench.outbox.put(row, result)
         assert not await bench.outbox.flush()
     bench.registry.is_away = False
     assert await bench.outbox.flush()
     told = [(Status.UNHEALTHY, False), (Status.HEALTHY, False)]
     assert bench.told() == told
-    now = datetime.now(UTC)
-    for change_id, seconds in ((1, -1), (2, 5)):
+    for change_id, seconds in ((1, 0), (2, 5), (3, -3600)):
         found = (row.identity, Status.HEALTHY, Status.UNHEALTHY, Reason.REFUSED, None)
-        at = now + timedelta(seconds=seconds)
+        moment = row.lease.registry_time(unanswered.finished + seconds)
+        at = datetime.fromtimestamp(moment, UTC)
         bench.registry.changes.append(Change(change_id, *found, at=at))
         await bench.announcer.adopt()
-    assert bench.registry.announced == [1, 2]
-    assert bench.told() == [*told, (Status.UNHEALTHY, True)], "another worker found the second"
+    assert bench.registry.announced == [1, 2, 3]
+    assert bench.told() == [*told, *[(Status.UNHEALTHY, True)] * 2], "others found the last two"
 
 
 async def test_a_change_that_could_not_be_marked_is_marked_later_and_not_told_again(
