@@ -30,14 +30,14 @@ def _whole_path(servers: Fleet, databases: Registry, report: Report) -> None:
 CHECKS: dict[str, tuple[Part, float]] = {
     "start": (startup.measure, 0.5),
     "single": (_single, 6),
-    "whole": (_whole_path, 5),
+    "whole": (_whole_path, 6),
 }
 """What there is to measure, and about how many minutes it takes."""
 SCALE: dict[str, tuple[Part, float]] = {
-    "steady": (steady.measure, 3.5),
+    "steady": (steady.measure, 4),
     "growth": (growth.measure, 3.5),
     "replicas": (replicas.measure, 6),
-    "million": (million.measure, 2.5),
+    "million": (million.measure, 3.5),
 }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import psutil
@@ -10,7 +12,7 @@ import psutil
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """CPU seconds (user and system) of a process, with the children that it has waited for."""
+    """CPU seconds (user and system) that were spent so far."""
 
     seconds: float
 
@@ -43,3 +45,10 @@ def resident_megabytes(pid: int) -> float:
     """Resident memory of one process."""
     resident: int = psutil.Process(pid).memory_info().rss
     return resident / 2**20
+
+
+def peak_megabytes(pid: int) -> float:
+    """The most resident memory that one process has had."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    (peak,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(peak) / 2**10

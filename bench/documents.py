@@ -8,15 +8,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.scale.fleets import SHARES
+from bench.scale.million import BATCH, WHAT
+from bench.single import ITERATIONS, KEY
 from bench.table import Row
+from worker.registry_connection import MAX_CONNECTIONS
+from worker.scram import MAX_STORED
 
 FLEET = 1_000_000
 INTERVAL_SECONDS = 60
 BUSY_SHARE = 0.7
 """Of a core that a replica may use up, so that an outage can be caught up with."""
-MAX_CONNECTIONS = 4
-"""Of a replica to the registry; see worker/registry_connection.py."""
-MIX = {"redis": 0.45, "mongodb": 0.45, "postgresql": 0.1}
 PAGE = Path("docs/performance.md")
 TABLES = {"checks": "bench.json", "scale": "bench-scale.json"}
 
@@ -65,24 +67,30 @@ def _million(values: Mapping[str, float]) -> Iterator[str]:
     rate = FLEET / INTERVAL_SECONDS
 
     def mixed(suffix: str) -> float:
-        path = "whole path, all due at once"
-        return sum(share * values[f"{engine}: {path}{suffix}"] for engine, share in MIX.items())
+        path = "whole path, at its pace"
+        return sum(share * values[f"{engine}: {path}{suffix}"] for engine, share in SHARES.items())
 
-    worker, registry = mixed(""), mixed(", the registry")
+    # Any replica may get any row, and keeps the keys of so many accounts.
+    anew = {engine: SHARES[engine] - MAX_STORED / FLEET for engine in ITERATIONS}
+    keys = sum(share * values[f"{engine}: {KEY}"] for engine, share in anew.items())
+    worker, registry = mixed("") + keys, mixed(", the registry")
     replicas = math.ceil(rate * worker / 1e6 / BUSY_SHARE)
-    where = "registry of 1,000,000 rows"
-    call = values[f"{where}: claim of 500, median"] + values[f"{where}: record of 500, median"]
-    busy = rate / 500 * call / 1000
-    wal = rate * values[f"{where}: log of changes a check"] / 2**20
+    call = sum(values[f"{WHAT}: {call} of {BATCH}, median"] for call in ("claim", "record"))
+    busy = rate / BATCH * call / 1000
+    wal = rate * values[f"{WHAT}: log of changes a check"] / 2**20
     yield f"| {FLEET:,} databases, every {INTERVAL_SECONDS} s | |"
     yield "|---|---|"
     for what, how_much in (
         ("checks a second", f"{rate:,.0f}"),
         (f"CPU of the workers, at {worker:,.0f} us a check", f"{rate * worker / 1e6:.1f} cores"),
+        (
+            f"of that, keys derived anew where each row has an account of its own, {keys:,.0f} us",
+            f"{rate * keys / 1e6:.1f} cores",
+        ),
         (f"replicas, each up to {BUSY_SHARE:.0%} of a core", f"{replicas}"),
         (f"CPU of the registry, at {registry:,.0f} us", f"{rate * registry / 1e6:.1f} cores"),
         ("connections to the registry at most", f"{replicas * MAX_CONNECTIONS}"),
-        ("connections of PgBouncer's that are busy at once", f"{busy:.1f}"),
+        (f"connections of PgBouncer's that are busy at once, calls of {BATCH}", f"{busy:.1f}"),
         ("rows written a second (claim, result, schedule)", f"{3 * rate:,.0f}"),
         ("log of changes, without full page images", f"{wal:.1f} MB a second"),
     ):

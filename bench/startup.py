@@ -8,13 +8,12 @@ from datetime import datetime
 from statistics import median
 
 from bench.costs import Cost, resident_megabytes
+from bench.metering import starting, wait_for_checks
+from bench.scale.fleets import healthy
 from bench.servers import Fleet, Registry
 from bench.table import Report, Row
-from bench.whole_path import starting, wait_for_checks
-from worker.model import Engine
 
-COPIES = {Engine.REDIS: 45, Engine.MONGODB: 45, Engine.POSTGRESQL: 10}
-ROWS = sum(COPIES.values())
+ROWS = 100
 STARTS = 3
 SETTLED_SECONDS = 16.0
 """Long enough for a snapshot, and for scrapes."""
@@ -22,13 +21,8 @@ SETTLED_SECONDS = 16.0
 
 def measure(fleet: Fleet, registry: Registry, report: Report) -> None:
     """Start on a hundred rows, some times."""
-    config = {"healthCheck": {"intervalSeconds": 5}}
-    rows = [
-        {"type": engine, "url": fleet.urls[engine], "config": config, "copies": copies}
-        for engine, copies in COPIES.items()
-    ]
     asyncio.run(registry.empty())
-    asyncio.run(registry.fill(rows))
+    asyncio.run(registry.fill(healthy(fleet, ROWS, 5)))
     firsts, cpus, sizes = zip(
         *(_start(registry, settle=i == 0) for i in range(STARTS)), strict=True
     )

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from itertools import cycle, islice
 
 from bench.costs import resident_megabytes
+from bench.metering import Spent, cheapest, measure_windows, starting
 from bench.servers import Fleet, Registry
 from bench.table import Report, Row
-from bench.whole_path import Meter, Spent, cheapest, starting
 from worker.app import REFRESH_SECONDS
 from worker.model import Engine
 
@@ -54,11 +54,9 @@ def _measure(servers: Fleet, registry: Registry, count: int) -> tuple[Spent, flo
         while asyncio.run(registry.checked()) < count:
             time.sleep(1)
         asyncio.run(_keep_due(registry, WARM_UP_SECONDS))
-        windows: list[Spent] = []
-        for _ in range(WINDOWS):
-            meter = Meter([worker], registry)
-            asyncio.run(_keep_due(registry, WINDOW_SECONDS))
-            windows.append(meter.spent())
+        windows = measure_windows(
+            [worker], registry, WINDOWS, lambda: asyncio.run(_keep_due(registry, WINDOW_SECONDS))
+        )
         return cheapest(windows), resident_megabytes(worker.process.pid)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 
+from bench.metering import cheapest, checks_of, measure_windows, starting
 from bench.scale.fleets import healthy
 from bench.scale.journal import Journal, missed, twice
 from bench.servers import Fleet, Registry
 from bench.table import Report, Row
-from bench.whole_path import cheapest, checks_of, measure_windows, starting
 from testbed.worker import Worker
 
 DATABASES = 3_000
@@ -47,11 +48,13 @@ def _measure(running: list[Worker], registry: Registry, journal: Journal, report
     asyncio.run(registry.make_due())
     time.sleep(SETTLED_SECONDS)
     before, since = list(map(checks_of, running)), time.time()
-    spent = cheapest(measure_windows(running, registry, ROUNDS, INTERVAL_SECONDS))
+    spent = cheapest(
+        measure_windows(running, registry, ROUNDS, partial(time.sleep, INTERVAL_SECONDS))
+    )
     until = time.time()
     shares = [now - then for now, then in zip(map(checks_of, running), before, strict=True)]
     checks = asyncio.run(journal.read())
-    left_out = missed(checks, 1.5 * INTERVAL_SECONDS, since, until)
+    left_out = missed(checks, INTERVAL_SECONDS, since, until)
     doubled = twice(checks, INTERVAL_SECONDS, since, until)
     uneven = max(abs(share * len(shares) / sum(shares) - 1) for share in shares) * 100
     what = f"{len(running)} replicas" if len(running) > 1 else "1 replica"

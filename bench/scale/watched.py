@@ -1,5 +1,6 @@
 """The worker with a watch in its main loop: how late does a short sleep end?
 
+A long delay stands for all the sleeps that would have begun within it: it counts for each of them.
 A first SIGUSR1 begins the watch, a second one ends it.
 
 Takes the name of the file that the seconds of delay go to, as JSON.
@@ -25,7 +26,11 @@ async def _watch(delays: list[float]) -> None:
     while True:
         end = loop.time() + SLEEP_SECONDS
         await asyncio.sleep(SLEEP_SECONDS)
-        delays.append(max(0.0, loop.time() - end))
+        delay = max(0.0, loop.time() - end)
+        delays.append(delay)
+        while delay > SLEEP_SECONDS:
+            delay -= SLEEP_SECONDS
+            delays.append(delay)
 
 
 async def _run(delays: list[float]) -> int:
