@@ -66,8 +66,11 @@ on conflict do nothing;
 create or replace function platform.schedule_inserted_database()
 returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $f$
 begin
-  insert into platform.database_schedules (database_id, due_at)
-  values (new.id, case when new.status = 'active' then now() else 'infinity' end)
+  -- A row that is made anew under an id begins behind the one before it: no result of that is its own.
+  insert into platform.database_schedules (database_id, due_at, revision)
+  values (new.id, case when new.status = 'active' then now() else 'infinity' end,
+    case when new.created_at between 'epoch' and '9999-01-01'
+         then (extract(epoch from new.created_at) * 1000000)::bigint else 1 end)
   on conflict do nothing;
   return null;
 end $f$;
@@ -215,11 +218,6 @@ do $migration$ begin
       platform.claim_databases_by_id(uuid[], interval), platform.read_databases(uuid[]),
       platform.read_claimed(uuid[], timestamptz[], interval);
   end if;
-  if exists (select from pg_catalog.pg_proc p
-             where p.pronamespace = 'platform'::regnamespace and p.proname = 'record_database_health'
-               and 'kept_reason' <> all (p.proargnames)) then
-    drop function platform.record_database_health(jsonb);
-  end if;
 end $migration$;
 
 -- The rows of one claim, decrypted one by one; called with ids so that the plan is by index. What
@@ -357,10 +355,10 @@ begin
     found_ids, array_fill(now(), array[cardinality(found_ids)]), interval '0');
 end $f$;
 
--- `previous` is what the row's status was; where a later check's is kept, `kept_reason` is of that.
-create or replace function platform.record_database_health(results jsonb)
+-- `previous` is what the row's status was; where a later check's is kept, `kept_error` is of that.
+create or replace function platform.record_check_results(results jsonb)
 returns table (database_id uuid, outcome text, change_id bigint, previous text,
-  next_due timestamptz, kept_reason text)
+  next_due timestamptz, kept_error text)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set lock_timeout = '5s' as $f$
 declare
@@ -424,18 +422,18 @@ begin
             or (s.due_at <= now() and coalesce(s.leased_until <= now(), true)) as is_mine) lease)
     from compared j
     where s.database_id = j.database_id and j.is_active and s.revision = j.revision
-    returning s.database_id, s.last_reason,
+    returning s.database_id,
       least(greatest(s.due_at, now() - interval '1 year'), now() + interval '1 year') as due_at
   ), judged as materialized (
     select j.*, r.due_at,
-      case when not j.is_newer then coalesce(r.last_reason, 'internal') end as kept_reason,
       case when not j.is_active then 'gone'
            when r.database_id is null and exists (
              select from platform.database_schedules s where s.database_id = j.database_id)
-           then 'edited' else 'recorded' end as outcome
+           then 'edited'
+           when j.is_newer then 'recorded' else 'kept' end as outcome
     from compared j left join rescheduled r on r.database_id = j.database_id
   ), news as materialized (
-    select * from judged j where j.outcome = 'recorded' and j.is_newer and j.status is not null
+    select * from judged j where j.outcome = 'recorded' and j.status is not null
   ), written as materialized (
     select platform.update_databases_health(array_agg(n.database_id), array_agg(n.status),
       array_agg(n.error), array_agg(n.checked_at))
@@ -447,10 +445,24 @@ begin
     from news n where n.status <> n.previous
     returning database_health_changes.database_id, database_health_changes.change_id
   )
-  select j.database_id, j.outcome, c.change_id, j.previous, j.due_at, j.kept_reason
+  select j.database_id, j.outcome, c.change_id, j.previous, j.due_at,
+    case when j.outcome = 'kept' then (
+      select d.health_check_error from platform.databases d where d.id = j.database_id) end
   from judged j
   cross join written  -- without a mention it would not be carried out
   left join changed c on c.database_id = j.database_id;
+end $f$;
+
+-- The same for workers of an earlier build, which may be at work while this is applied.
+create or replace function platform.record_database_health(results jsonb)
+returns table (database_id uuid, outcome text, change_id bigint, previous text,
+  next_due timestamptz)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s' as $f$
+begin
+  return query
+  select r.database_id, r.outcome, r.change_id, r.previous, r.next_due
+  from platform.record_check_results(results) r;
 end $f$;
 
 create or replace function platform.give_back_databases(leases jsonb)
@@ -583,6 +595,7 @@ revoke all on function
   platform.claim_databases_by_id(uuid[], interval),
   platform.claim_known_databases(uuid[], interval, interval),
   platform.read_databases(uuid[]),
+  platform.record_check_results(jsonb),
   platform.record_database_health(jsonb),
   platform.give_back_databases(jsonb),
   platform.has_more_databases_than(integer),
@@ -601,6 +614,7 @@ grant execute on function
   platform.claim_databases_by_id(uuid[], interval),
   platform.claim_known_databases(uuid[], interval, interval),
   platform.read_databases(uuid[]),
+  platform.record_check_results(jsonb),
   platform.record_database_health(jsonb),
   platform.give_back_databases(jsonb),
   platform.has_more_databases_than(integer),

@@ -20,6 +20,7 @@ drop function if exists platform.claim_known_databases(uuid[], interval, interva
 drop function if exists platform.read_databases(uuid[]);
 drop function if exists platform.read_claimed(uuid[], timestamptz[], interval);
 drop function if exists platform.lease_databases(uuid[], interval);
+drop function if exists platform.record_check_results(jsonb);
 drop function if exists platform.record_database_health(jsonb);
 drop function if exists platform.give_back_databases(jsonb);
 drop function if exists platform.has_more_databases_than(integer);

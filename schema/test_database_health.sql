@@ -58,6 +58,8 @@ begin
          and p.proname ~ 'connection_string|_secret|_databases|_claimed|database_health' $q$),
     ('007: the worker''s functions are there',
      $q$ select platform.health_worker_schema_version() >= 7 $q$),
+    ('007: results are recorded as this build does',
+     $q$ select count(kept_error) = 0 from platform.record_check_results('[]') $q$),
     ('007: every active database is scheduled',
      $q$ select not exists (select from platform.databases d
          where d.status = 'active' and not exists (

@@ -27,9 +27,9 @@ class _Told(NamedTuple):
     status: Status
     finished: float
 
-    def is_of(self, change: Change, result: CheckResult | None) -> bool:
+    def is_of(self, change: Change, result: CheckResult) -> bool:
         """Tell whether it is this change; of a row claimed since then, it is another one."""
-        is_from_then = result is not None and result.lease.claimed_monotonic <= self.finished
+        is_from_then = result.lease.claimed_monotonic <= self.finished
         return change.status is self.status and is_from_then
 
 
@@ -57,19 +57,20 @@ class Announcer:
     def __init__(self, registry: Registry, log: Log) -> None:
         self._registry = registry
         self._log = log
-        self._to_mark: list[int] = []
+        self._to_mark: set[int] = set()
+        """What is in the log, and the registry has not heard of."""
         self._told: dict[UUID, _Told] = {}
         """What was logged in an outage, and the registry does not know of yet."""
         self._logged: dict[UUID, _Logged] = {}
         """What was logged in an outage, and the registry may yet ask to have logged."""
 
-    def recorded(self, change: Change, result: CheckResult | None = None) -> None:
+    def recorded(self, change: Change, result: CheckResult) -> None:
         """Log a change that the registry has committed, unless an outage has told of it."""
         told = self._told.pop(change.identity.database_id, None)
         if told is None or not told.is_of(change, result):
             self._write(change, result)
         if change.change_id is not None:
-            self._to_mark.append(change.change_id)
+            self._to_mark.add(change.change_id)
 
     def unrecorded(self, result: CheckResult, previous: Status) -> None:
         """Log a change against what was told last that the registry cannot be told now."""
@@ -94,7 +95,8 @@ class Announcer:
         if told is None or told.status is status:
             return
         if kept:
-            self._write(Change(None, result.identity, told.status, status, kept.reason, None), None)
+            change = Change(None, result.identity, told.status, *kept)
+            self._write(change, None)
         else:
             self._write(_change(result, status, told.status), result)
 
@@ -106,21 +108,19 @@ class Announcer:
         """Note in the registry what is in the log; raises RegistryUnavailableError."""
         if not self._to_mark:
             return
-        marked, self._to_mark = self._to_mark, []
-        try:
-            await self._registry.mark_announced(marked)
-        except BaseException:  # cancelled, too
-            self._to_mark += marked
-            raise
+        marked = frozenset(self._to_mark)
+        await self._registry.mark_announced(sorted(marked))
+        self._to_mark -= marked
 
     async def adopt(self) -> None:
         """Log what a killed worker left unannounced; raises RegistryUnavailableError."""
         for change in await self._registry.unannounced():
+            if change.change_id is None or change.change_id in self._to_mark:
+                continue
             logged = self._logged.get(change.identity.database_id)
             if logged is None or not logged.holds(change):
-                self.recorded(change)
-            elif change.change_id is not None:
-                self._to_mark.append(change.change_id)
+                self._write(change, None)
+            self._to_mark.add(change.change_id)
         await self.mark()
         self._forget_logged()
 

@@ -16,6 +16,7 @@ from worker.model import (
     Event,
     Lease,
     RawRow,
+    Reason,
     Status,
 )
 from worker.plan import Config, Plan
@@ -84,8 +85,8 @@ class Kept(NamedTuple):
     """What the registry knows of a later check, by another replica or after an outage."""
 
     status: Status
-    reason: str
-    """A `Reason`, or the word of one that only a newer worker knows."""
+    reason: Reason
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ class Registry:
         return await self._connection.read(
             lambda rows: [read_recorded(row, by_id[row["database_id"]]) for row in rows],
             "record",
-            "select * from platform.record_database_health($1)",
+            "select * from platform.record_check_results($1)",
             json.dumps([write_result(result) for result in results]),
             on_bad_data=BadResultsError,
         )

@@ -54,7 +54,7 @@ def read_row(row: Mapping[str, Any], asked: float) -> RawRow:
 
 
 def write_result(result: CheckResult) -> dict[str, object]:
-    """Write a result as the JSON that platform.record_database_health takes."""
+    """Write a result as the JSON that platform.record_check_results takes."""
     lease = result.lease
     return {
         "database_id": str(result.identity.database_id),
@@ -88,11 +88,16 @@ def read_recorded(row: Mapping[str, Any], result: CheckResult) -> Recorded:
             reason=result.reason,
             error=result.error,
         )
-    kept = None
-    if row["kept_reason"] is not None:
-        kept = Kept(_read_status(row["previous"]), row["kept_reason"])
+    kept = _read_kept(row) if row["outcome"] == "kept" else None
     is_gone = row["outcome"] == "gone"
     return Recorded(row["database_id"], change, row["next_due"], kept, is_gone=is_gone)
+
+
+def _read_kept(row: Mapping[str, Any]) -> Kept:
+    """Read what stands there; who sets a status by hand may give no reason of ours."""
+    status, error = _read_status(row["previous"]), row["kept_error"]
+    without = Reason.OK if status is Status.HEALTHY else Reason.INTERNAL
+    return Kept(status, _REASONS.get((error or "").partition(":")[0], without), error)
 
 
 def read_change(row: Mapping[str, Any]) -> Change:

@@ -48,7 +48,7 @@ update platform.database_schedules set due_at = now() - random() * interval '10 
 where database_id in (select id from platform.databases order by id limit {in_turn});
 """
 _CLAIM = "select * from platform.claim_databases($1, $1, '1 day', '45 s')"
-_RECORD = "select * from platform.record_database_health($1)"
+_RECORD = "select * from platform.record_check_results($1)"
 _TEND = "select * from platform.tend_database_schedules(null, 500, '45 s', now())"
 
 

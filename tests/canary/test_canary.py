@@ -171,7 +171,7 @@ def test_no_secret_comes_out_whatever_fails(
     found = {name: leaks(text)[:9] for name, text in told.items() if leaks(text)}
     assert not found, found
     assert all(told.values())
-    assert "platform.record_database_health" in told["registry's log"]
+    assert "platform.record_check_results" in told["registry's log"]
 
 
 async def forget_checks(url: str) -> None:

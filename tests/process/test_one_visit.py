@@ -22,7 +22,7 @@ from testbed.worker import eventually, health, register
 Checking = subprocess.Popen[str]
 Begin = Callable[..., Checking]
 ONCE = '{"commandTimeout": 20000, "retryStrategy": {"maxAttempts": 1}}'
-RECORD = "platform.record_database_health(jsonb)"
+RECORD = "platform.record_check_results(jsonb)"
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ async def test_a_registry_that_is_lost_on_the_way_costs_neither_the_table_nor_a_
         await register(registry_url, "redis", redis_server.url(), name=name)
     result = await owner.fetchval(f"select pg_get_function_result('{RECORD}'::regprocedure)")
     await owner.execute(
-        "create or replace function platform.record_database_health(results jsonb)"
+        "create or replace function platform.record_check_results(results jsonb)"
         f" returns {result} language plpgsql security definer as"
         " $$ begin perform pg_terminate_backend(pg_backend_pid()); end $$"
     )

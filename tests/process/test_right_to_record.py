@@ -9,14 +9,14 @@ from testbed.redis import RedisServer
 from testbed.worker import Worker, eventually, register
 
 OFTEN = '{"healthCheck": {"intervalSeconds": 5}}'
-RECORD = "platform.record_database_health(jsonb)"
+RECORD = "platform.record_check_results(jsonb)"
 REVOKED = (
     f"revoke execute on function {RECORD} from platform_health_worker",
     f"grant execute on function {RECORD} to platform_health_worker",
 )
 RENAMED = (
     f"alter function {RECORD} rename to gone",
-    "alter function platform.gone(jsonb) rename to record_database_health",
+    "alter function platform.gone(jsonb) rename to record_check_results",
 )
 
 

@@ -6,9 +6,11 @@ import json
 import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from testbed.misbehaving import MisbehavingServer, mute
 from testbed.mongodb import MongoDBServer
 from testbed.postgresql import PostgreSQLServer
 from testbed.redis import RedisOptions, RedisServer
@@ -79,3 +81,33 @@ async def test_the_worker_takes_as_many_descriptors_as_it_may(
 
         await eventually(has_started, "the worker starts")
         assert resource.prlimit(worker.process.pid, resource.RLIMIT_NOFILE) == (512, 512)
+
+
+async def test_a_row_made_anew_under_its_id_gets_no_result_of_the_one_before(
+    owner: Any, registry_url: str, start: Callable[..., Worker], own_redis: RedisServer
+) -> None:
+    patient = '{"connectTimeout": 4000, "retryStrategy": {"maxAttempts": 1}}'
+    with MisbehavingServer(mute) as silent:
+        await register(registry_url, "redis", f"redis://:x@127.0.0.1:{silent.port}", patient)
+        worker = start()
+
+        async def is_under_way() -> bool:
+            return silent.callers > 0
+
+        await eventually(is_under_way, "the check waits for the silent server")
+        await owner.execute(
+            "with gone as (delete from platform.databases returning id, project_id)"
+            " insert into platform.databases (id, project_id, name, type, connection_string)"
+            " select id, project_id, 'anew', 'redis', $1 from gone",
+            own_redis.url(),
+        )
+
+        async def have_ended() -> bool:
+            has_one = bool(worker.events("check_finished"))
+            return has_one and "database_health_checks_in_flight 0.0" in worker.page("/metrics")
+
+        await eventually(have_ended, "both rows' checks have ended")
+    changes = worker.events("database_health_changed")
+    assert [(change["name"], change["status"]) for change in changes] == [("anew", "healthy")]
+    assert (await health(registry_url))["anew"] == ("healthy", None)
+    assert worker.stop() == 0

@@ -48,7 +48,7 @@ def results(rows: Sequence[Mapping[str, Any]], status: str = "healthy") -> str:
 
 async def record(connection: Any, given: str) -> list[Any]:
     rows: list[Any] = await connection.fetch(
-        "select * from platform.record_database_health($1)", given
+        "select * from platform.record_check_results($1)", given
     )
     return rows
 

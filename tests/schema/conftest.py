@@ -205,7 +205,12 @@ def claim(worker: Any) -> Callable[..., Awaitable[list[Any]]]:
 def record(worker: Any) -> Callable[..., Awaitable[list[Any]]]:
     """Record a healthy result for each claimed row, with these facts changed."""
 
-    async def run(*rows: Any, connection: Any = None, **facts: object) -> list[Any]:
+    async def run(
+        *rows: Any,
+        connection: Any = None,
+        function: str = "record_check_results",
+        **facts: object,
+    ) -> list[Any]:
         results = [
             {
                 "database_id": str(row["id"]),
@@ -224,7 +229,7 @@ def record(worker: Any) -> Callable[..., Awaitable[list[Any]]]:
             for row in rows
         ]
         recorded = await (connection or worker).fetch(
-            "select * from platform.record_database_health($1)", json.dumps(results, default=str)
+            f"select * from platform.{function}($1)", json.dumps(results, default=str)
         )
         return list(recorded)
 

@@ -267,7 +267,7 @@ CALLS = (
     "platform.claim_databases_by_id(null, '45 s')",
     "platform.claim_known_databases('{}', '1 s', '45 s')",
     "platform.read_databases(null)",
-    "platform.record_database_health($$[{DATABASE}]$$)",
+    "platform.record_check_results($$[{DATABASE}]$$)",
     "platform.give_back_databases($$[{DATABASE}]$$)",
     "platform.has_more_databases_than(9)",
     "platform.database_health_snapshot(null, 9)",

@@ -119,7 +119,6 @@ async def test_a_change_is_a_row_and_no_change_is_none(
         await due(database, 1)
         (recorded,) = await record(*await claim(), status=status, reason=reason)
         found.append((recorded["previous"], recorded["change_id"] is not None))
-        assert recorded["kept_reason"] is None
     assert found == [("unknown", True), ("healthy", False), ("healthy", True)]
     assert await changes(owner, database) == [
         ("unknown", "healthy", "ok"),
@@ -148,10 +147,42 @@ async def test_a_result_older_than_the_stored_one_changes_nothing_and_hears_what
     await record(row)
     for checked_at in (row["claimed_at"], row["claimed_at"] + timedelta(microseconds=1)):
         (late,) = await record(row, status="unhealthy", reason="timeout", checked_at=checked_at)
-        assert (late["outcome"], late["change_id"]) == ("recorded", None)
-        assert (late["previous"], late["kept_reason"]) == ("healthy", "ok")
+        assert (late["outcome"], late["change_id"]) == ("kept", None)
+        assert (late["previous"], late["kept_error"]) == ("healthy", None)
     found = await schedule(database)
     assert (found["status"], found["last_reason"], found["slow"]) == ("healthy", "ok", False)
+    assert await changes(owner, database) == [("unknown", "healthy", "ok")]
+
+
+async def test_a_result_that_is_older_than_a_failure_hears_its_error(
+    add: Add, claim: Rows, record: Rows
+) -> None:
+    await add()
+    (row,) = await claim()
+    await record(row, status="unhealthy", reason="refused", error="refused: nobody there")
+    (late,) = await record(row)
+    assert (late["previous"], late["kept_error"]) == ("unhealthy", "refused: nobody there")
+
+
+async def test_a_result_of_the_row_before_one_made_anew_under_its_id_is_dropped(
+    owner: Any, add: Add, claim: Rows, record: Rows, schedule: Read
+) -> None:
+    database = await add()
+    rows = await claim()
+    await owner.execute("delete from platform.databases")
+    await add(id=database)
+    (late,) = await record(*rows, status="unhealthy", reason="timeout")
+    assert late["outcome"] == "edited"
+    assert (await schedule(database))["status"] == "unknown"
+    assert [row["id"] for row in await claim()] == [database]
+
+
+async def test_a_worker_of_an_earlier_build_records_all_the_same(
+    owner: Any, add: Add, claim: Rows, record: Rows
+) -> None:
+    database = await add()
+    (recorded,) = await record(*await claim(), function="record_database_health")
+    assert (recorded["outcome"], recorded["previous"]) == ("recorded", "unknown")
     assert await changes(owner, database) == [("unknown", "healthy", "ok")]
 
 

@@ -153,6 +153,7 @@ BREAKAGE = {
     "executable by PUBLIC": "grant execute on function"
     " platform.decrypt_database_connection_string(uuid) to public",
     "007: the worker's functions": "drop function platform.health_worker_schema_version()",
+    "results are recorded": "drop function platform.record_check_results(jsonb)",
     "is scheduled": "delete from platform.database_schedules",
 }
 

@@ -92,7 +92,7 @@ async def filled(owner: Any, project: UUID, worker: Any) -> None:
         for row in claimed
     ]
     recorded = await worker.fetch(
-        "select * from platform.record_database_health($1)", json.dumps(results)
+        "select * from platform.record_check_results($1)", json.dumps(results)
     )
     assert [row["outcome"] for row in recorded] == ["recorded"] * 2
     await owner.execute(

@@ -137,6 +137,7 @@ WORKER_FUNCTIONS = {
     "claim_databases_by_id",
     "claim_known_databases",
     "read_databases",
+    "record_check_results",
     "record_database_health",
     "give_back_databases",
     "database_health_snapshot",
@@ -156,10 +157,11 @@ async def test_the_worker_claims_and_records_and_nothing_else(
     (row,) = await worker.fetch("select * from platform.claim_databases(9, 9, '1 s', '45 s')")
     assert (row["id"], row["connection_string"]) == (database, URL)
     result = (
-        f'[{{"database_id": "{database}", "revision": 1, "status": "healthy", "reason": "ok",'
+        f'[{{"database_id": "{database}", "revision": {row["revision"]},'
+        f' "status": "healthy", "reason": "ok",'
         f' "checked_at": "{row["claimed_at"].isoformat()}", "interval_seconds": 60}}]'
     )
-    recorded = "select outcome from platform.record_database_health($1)"
+    recorded = "select outcome from platform.record_check_results($1)"
     assert await worker.fetchval(recorded, result) == "recorded"
     for table in (*TABLES, "databases_with_connection_strings", "projects"):
         await refused(worker, f"select * from platform.{table}")
@@ -242,9 +244,9 @@ async def test_a_role_with_create_in_the_search_path_hijacks_nothing(
         clear = "select platform.decrypt_database_connection_string($1)"
         assert await owner.fetchval(clear, database) == URL + "/1"
         claimed = await worker.fetch("select * from platform.claim_databases(9, 9, '1 s', '45 s')")
-        assert len(claimed) == 1
-        recorded = "select outcome from platform.record_database_health($1)"
-        result = f'[{{"database_id": "{database}", "revision": 2, "reason": "internal"}}]'
+        (revision,) = [row["revision"] for row in claimed]
+        recorded = "select outcome from platform.record_check_results($1)"
+        result = f'[{{"database_id": "{database}", "revision": {revision}, "reason": "internal"}}]'
         assert await worker.fetchval(recorded, result) == "recorded"
     finally:
         await owner.execute("set search_path to default; drop schema trap cascade")

@@ -102,7 +102,7 @@ async def test_a_change_told_in_an_outage_is_taken_back_by_what_another_replica_
     bench.outbox.put(row, make_result(row, Reason.TIMEOUT))
     assert not await bench.outbox.flush()
     bench.registry.is_away = False
-    bench.registry.later[row.identity.database_id] = Kept(Status.HEALTHY, Reason.OK)
+    bench.registry.later[row.identity.database_id] = Kept(Status.HEALTHY, Reason.OK, None)
     assert await bench.outbox.flush()
     assert bench.told() == [(Status.UNHEALTHY, False), (Status.HEALTHY, False)]
     taken_back = bench.log.of(Event.DATABASE_HEALTH_CHANGED)[-1].facts
@@ -394,23 +394,24 @@ async def test_a_change_whose_record_was_not_answered_is_marked_and_not_told_aga
 async def test_a_change_that_could_not_be_marked_is_marked_later_and_not_told_again(
     bench: Bench,
 ) -> None:
-    row = make_row()
-    (recorded,) = await bench.registry.record([make_result(row)])
+    result = make_result(make_row())
+    (recorded,) = await bench.registry.record([result])
     assert recorded.change is not None
-    bench.announcer.recorded(recorded.change)
+    bench.announcer.recorded(recorded.change, result)
     bench.registry.is_away = True
     assert not await bench.outbox.flush()
     bench.registry.is_away = False
-    assert await bench.outbox.flush()
+    await bench.announcer.adopt()
     assert len(bench.told()) == 1
     assert bench.registry.announced == [1]
 
 
 async def test_marks_that_are_made_at_once_lose_none(bench: Bench) -> None:
     async def change() -> None:
-        (recorded,) = await bench.registry.record([make_result(make_row())])
+        result = make_result(make_row())
+        (recorded,) = await bench.registry.record([result])
         assert recorded.change is not None
-        bench.announcer.recorded(recorded.change)
+        bench.announcer.recorded(recorded.change, result)
 
     silence = asyncio.Event()
     marks: list[asyncio.Task[None]] = []
