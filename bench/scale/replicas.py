@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 
-from bench.metering import cheapest, checks_of, measure_windows, starting
+from bench.metering import Spent, cheapest, checks_of, measure_windows, starting
 from bench.scale.fleets import healthy
 from bench.scale.journal import Journal, missed, twice
 from bench.servers import Fleet, Registry
@@ -18,11 +20,24 @@ DATABASES = 3_000
 INTERVAL_SECONDS = 15
 COUNTS = (1, 2, 4)
 """How many processes."""
-ROUNDS = 4
-"""Windows of an interval each, as many for every number of processes. The cheapest counts."""
+TURNS = 2
+"""Every number of processes has its turn, and again: a machine changes its speed within minutes."""
+ROUNDS = 2
+"""Windows of an interval each in a turn. The cheapest of all counts."""
 SETTLED_SECONDS = 2.5 * INTERVAL_SECONDS
 DEADLINE_SECONDS = 5
 LEASE_SECONDS = DEADLINE_SECONDS + 15
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the turns of one number of processes came to."""
+
+    windows: list[Spent] = field(default_factory=list)
+    missed: int = 0
+    twice: int = 0
+    uneven: float = 0.0
+    """By what share of the fair one the most uneven process differed from it."""
 
 
 def measure(servers: Fleet, registry: Registry, report: Report) -> None:
@@ -30,42 +45,57 @@ def measure(servers: Fleet, registry: Registry, report: Report) -> None:
     journal = Journal(registry)
     asyncio.run(registry.empty())
     asyncio.run(registry.fill(healthy(servers, DATABASES, INTERVAL_SECONDS)))
-    asyncio.run(journal.open())
-    costs: dict[int, float] = {}
-    for count in COUNTS:
-        with starting(registry.worker_url, CHECK_DEADLINE_SECONDS=str(DEADLINE_SECONDS)) as start:
-            running = [start() for _ in range(count)]
-            costs[count] = _measure(running, registry, journal, report)
-            if count > 1:
-                of_one = costs[count] / costs[1]
-                report.add(Row(f"{count} replicas: CPU a check, of one's", of_one, "x", 1.1))
-            if count == max(COUNTS):
-                _churn(running, start, journal, report)
+    found = {count: _Found() for count in COUNTS}
+    for _ in range(TURNS):
+        for count in COUNTS:
+            asyncio.run(journal.open())
+            with _replicas(registry, count) as (running, _):
+                _measure(running, registry, journal, found[count])
+    for count, turns in found.items():
+        _report(count, turns, found[1], report)
+    with _replicas(registry, max(COUNTS)) as (running, start):
+        time.sleep(SETTLED_SECONDS)
+        _churn(running, start, journal, report)
     asyncio.run(journal.close())
 
 
-def _measure(running: list[Worker], registry: Registry, journal: Journal, report: Report) -> float:
+@contextmanager
+def _replicas(
+    registry: Registry, count: int
+) -> Iterator[tuple[list[Worker], Callable[[], Worker]]]:
+    with starting(registry.worker_url, CHECK_DEADLINE_SECONDS=str(DEADLINE_SECONDS)) as start:
+        yield [start() for _ in range(count)], start
+
+
+def _measure(running: list[Worker], registry: Registry, journal: Journal, found: _Found) -> None:
     asyncio.run(registry.make_due())
     time.sleep(SETTLED_SECONDS)
     before, since = list(map(checks_of, running)), time.time()
-    spent = cheapest(
-        measure_windows(running, registry, ROUNDS, partial(time.sleep, INTERVAL_SECONDS))
-    )
+    wait = partial(time.sleep, INTERVAL_SECONDS)
+    found.windows += measure_windows(running, registry, ROUNDS, wait)
     until = time.time()
     shares = [now - then for now, then in zip(map(checks_of, running), before, strict=True)]
     checks = asyncio.run(journal.read())
-    left_out = missed(checks, INTERVAL_SECONDS, since, until)
-    doubled = twice(checks, INTERVAL_SECONDS, since, until)
-    uneven = max(abs(share * len(shares) / sum(shares) - 1) for share in shares) * 100
-    what = f"{len(running)} replicas" if len(running) > 1 else "1 replica"
+    found.missed += missed(checks, INTERVAL_SECONDS, since, until)
+    found.twice += twice(checks, INTERVAL_SECONDS, since, until)
+    uneven = max(abs(share * len(shares) / sum(shares) - 1) for share in shares)
+    found.uneven = max(found.uneven, uneven)
+
+
+def _report(count: int, found: _Found, of_one: _Found, report: Report) -> None:
+    what = f"{count} replicas" if count > 1 else "1 replica"
+    spent = cheapest(found.windows)
     report.add(
         Row(f"{what}: CPU a check", spent.worker_us, "us CPU", note=f"{spent.rate:,.0f} a second"),
-        Row(f"{what}: missed in an interval", left_out, "", 0),
-        Row(f"{what}: checked twice in an interval", doubled, "", 0),
+        Row(f"{what}: missed in an interval", found.missed, "", 0),
+        Row(f"{what}: checked twice in an interval", found.twice, "", 0),
     )
-    if len(running) > 1:
-        report.add(Row(f"{what}: a share differs from the fair one by", uneven, "%", 20.0))
-    return spent.worker_us
+    if count > 1:
+        ratio = spent.worker_us / cheapest(of_one.windows).worker_us
+        report.add(
+            Row(f"{what}: a share differs from the fair one by", found.uneven * 100, "%", 20.0),
+            Row(f"{what}: CPU a check, of one's", ratio, "x", 1.1),
+        )
 
 
 def _churn(
