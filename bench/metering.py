@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ from bench.servers import Registry
 from testbed.worker import Worker
 
 QUIET = {"LOG_LEVEL": "warn"}
-_CHECKS = re.compile(r"^database_health_checks_total\{.*\} (\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +61,6 @@ def starting(url: str, **environment: str) -> Iterator[Callable[[], Worker]]:
                 worker.stop()
 
 
-def checks_of(worker: Worker) -> float:
-    """How many checks a worker has finished, as its metrics say."""
-    return sum(map(float, _CHECKS.findall(worker.page("/metrics"))))
-
-
 class Meter:
     """Reads what workers and their registry have spent since it was made.
 
@@ -90,7 +83,7 @@ class Meter:
         return Spent(checks, seconds, worker, registry)
 
     def _count(self) -> float:
-        return sum(map(checks_of, self._workers))
+        return sum(worker.checks() for worker in self._workers)
 
     def _read(self) -> tuple[float, float, float]:
         return (
@@ -120,7 +113,7 @@ def cheapest(windows: Iterable[Spent]) -> Spent:
 def wait_for_checks(worker: Worker, checks: float, seconds: float = 60.0) -> None:
     """Wait until a worker has finished so many checks."""
     end = time.monotonic() + seconds
-    while checks_of(worker) < checks:
+    while worker.checks() < checks:
         if time.monotonic() > end:
             raise TimeoutError(f"the worker did not finish {checks:g} checks in {seconds:g} s")
         time.sleep(0.1)

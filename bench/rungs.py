@@ -22,7 +22,7 @@ from worker.ports import Probe
 from worker.stopwatch import Stopwatch
 
 Rung = Literal["spoken", "addressed", "phased"]
-"""Bare words; with look-up and address rules; and with phases. Bounds in time make it whole."""
+"""Bare words; with address rules; and with phases. Bounds in time make it whole."""
 _NOTHING = nullcontext()
 
 

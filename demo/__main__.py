@@ -21,7 +21,7 @@ def main() -> None:
     """Run the demo; Ctrl-C ends it and everything that it started."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     from demo.story import run  # noqa: PLC0415 -- a Ctrl-C during the imports is no traceback
-    from testbed.programs import ProgramError  # noqa: PLC0415 -- as above
+    from testbed.programs import ProgramError  # noqa: PLC0415 -- during this one neither
 
     parser = argparse.ArgumentParser(prog="demo", description=run.__doc__)
     parser.add_argument("--seconds", type=float, default=0, help="end by itself (0: never)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from testbed.ports import free_port
 
 PROJECT = "00000000-0000-0000-0000-00000000000a"
 WITHIN_SECONDS = 20.0
+_CHECKS = re.compile(r"^database_health_checks_total\{.*\} (\S+)$", re.MULTILINE)
 
 
 class Worker:
@@ -72,6 +74,10 @@ class Worker:
         url = f"http://127.0.0.1:{self.port}{path}"
         with urllib.request.urlopen(url, timeout=5) as answer:
             return str(answer.read().decode())
+
+    def checks(self) -> float:
+        """Count the checks that it has finished, as its metrics say."""
+        return sum(map(float, _CHECKS.findall(self.page("/metrics"))))
 
     def stop(self) -> int:
         """Ask it to end and return its exit code."""

@@ -38,7 +38,7 @@ def run_loop(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine with all descriptors there may be, on uvloop where it exists."""
     factory: Callable[[], asyncio.AbstractEventLoop] | None = None
     if sys.platform != "win32":
-        import uvloop  # noqa: PLC0415 -- it does not exist everywhere
+        import uvloop  # noqa: PLC0415 -- Windows has none
 
         factory = uvloop.new_event_loop
     _allow_descriptors()
@@ -49,7 +49,7 @@ def run_loop(main: Coroutine[Any, Any, T]) -> T:
 def _allow_descriptors() -> None:
     """Take as many descriptors as there may be: shells give 1,024, and a check may want dozens."""
     if sys.platform != "win32":
-        import resource  # noqa: PLC0415 -- as above
+        import resource  # noqa: PLC0415 -- Windows has none
 
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         with suppress(ValueError, OSError):  # some systems say "any number" and mean less

@@ -71,7 +71,7 @@ class Checker:
             return _rejected(target, started)
         try:
             return await self._check(target, started)
-        except Exception as error:  # noqa: BLE001 -- as above
+        except Exception as error:  # noqa: BLE001 -- whatever breaks has a result
             return _rejected(self._break(row, error), started)
 
     def _break(self, row: RawRow, error: Exception) -> Reject:

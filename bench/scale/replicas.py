@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
-from bench.metering import Spent, cheapest, checks_of, measure_windows, starting
+from bench.metering import Spent, cheapest, measure_windows, starting
 from bench.scale.fleets import healthy
 from bench.scale.journal import Journal, missed, twice
 from bench.servers import Fleet, Registry
@@ -70,11 +70,11 @@ def _replicas(
 def _measure(running: list[Worker], registry: Registry, journal: Journal, found: _Found) -> None:
     asyncio.run(registry.make_due())
     time.sleep(SETTLED_SECONDS)
-    before, since = list(map(checks_of, running)), time.time()
+    before, since = [worker.checks() for worker in running], time.time()
     wait = partial(time.sleep, INTERVAL_SECONDS)
     found.windows += measure_windows(running, registry, ROUNDS, wait)
     until = time.time()
-    shares = [now - then for now, then in zip(map(checks_of, running), before, strict=True)]
+    shares = [worker.checks() - then for worker, then in zip(running, before, strict=True)]
     checks = asyncio.run(journal.read())
     found.missed += missed(checks, INTERVAL_SECONDS, since, until)
     found.twice += twice(checks, INTERVAL_SECONDS, since, until)
