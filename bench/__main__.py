@@ -36,7 +36,7 @@ CHECKS: dict[str, tuple[Part, float]] = {
 SCALE: dict[str, tuple[Part, float]] = {
     "steady": (steady.measure, 4),
     "growth": (growth.measure, 3.5),
-    "replicas": (replicas.measure, 8.5),
+    "replicas": (replicas.measure, 11.5),
     "million": (million.measure, 3.5),
 }
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
+import sysconfig
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -75,9 +77,17 @@ def machine() -> dict[str, object]:
         "processor": names[0] if names else platform.processor(),
         "processors": os.cpu_count(),
         "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
+        "python": f"{platform.python_version()}, {_build()}",
         "load_average": os.getloadavg()[0],
     }
+
+
+def _build() -> str:
+    """Say how the interpreter was built, which weighs more than anything in this repository."""
+    if sys.base_prefix == "/usr":  # distributions do not tell by their arguments
+        return "the distribution's build"
+    is_optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    return f"built {'with' if is_optimized else 'without'} --enable-optimizations"
 
 
 def _digits(value: float) -> str:

@@ -23,7 +23,6 @@ PACED_SECONDS = REFRESH_SECONDS
 """Each window has its refresh of the fleet's states."""
 WINDOWS = 3
 """The cheapest counts: whatever else runs on the machine only adds."""
-POLL_SECONDS = 0.25
 
 
 def measure(servers: Fleet, registry: Registry, engine: Engine, report: Report) -> None:
@@ -35,7 +34,7 @@ def measure(servers: Fleet, registry: Registry, engine: Engine, report: Report) 
     with starting(registry.worker_url) as start:
         worker = start()
         hurry = Meter([worker], registry)
-        _wait_for_round(registry, 0)
+        asyncio.run(registry.wait_for_round(ROWS))
         first = hurry.spent()
         time.sleep(INTERVAL_SECONDS / 2)
         paced = measure_windows([worker], registry, WINDOWS, partial(time.sleep, PACED_SECONDS))
@@ -63,13 +62,7 @@ def _hurry(start: Callable[[], Worker], registry: Registry) -> Spent:
     asyncio.run(registry.make_due())
     worker = start()
     hurry = Meter([worker], registry)
-    _wait_for_round(registry, since)
+    asyncio.run(registry.wait_for_round(ROWS, since))
     spent = hurry.spent()
     worker.stop()
     return spent
-
-
-def _wait_for_round(registry: Registry, since: float) -> None:
-    """Wait until every row was checked after this POSIX time."""
-    while asyncio.run(registry.checked(since)) < ROWS:
-        time.sleep(POLL_SECONDS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from itertools import cycle, islice
 
@@ -51,8 +50,7 @@ def _measure(servers: Fleet, registry: Registry, count: int) -> tuple[Spent, flo
     asyncio.run(registry.fill([row]))
     with starting(registry.worker_url, TICK_SECONDS=str(TICK_SECONDS)) as start:
         worker = start()
-        while asyncio.run(registry.checked()) < count:
-            time.sleep(1)
+        asyncio.run(registry.wait_for_round(count))
         asyncio.run(_keep_due(registry, WARM_UP_SECONDS))
         windows = measure_windows(
             [worker], registry, WINDOWS, lambda: asyncio.run(_keep_due(registry, WINDOW_SECONDS))

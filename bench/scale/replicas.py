@@ -22,7 +22,7 @@ COUNTS = (1, 2, 4)
 """How many processes."""
 TURNS = 2
 """Every number of processes has its turn, and again: a machine changes its speed within minutes."""
-ROUNDS = 2
+ROUNDS = 4
 """Windows of an interval each in a turn. The cheapest of all counts."""
 SETTLED_SECONDS = 2.5 * INTERVAL_SECONDS
 DEADLINE_SECONDS = 5
