@@ -206,7 +206,7 @@ class Dispatcher:
                 left.append(row)
             return fits
 
-        for row in self._outbox.due_rows(has_slot):
+        for row in self._outbox.due_rows(has_slot, lambda: not self._slots.free):
             self._start(row)
         self._slots.note_left(left)
 

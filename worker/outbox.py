@@ -136,9 +136,11 @@ class Outbox:
         if self._pending.get(database_id) is result:
             self._pending[database_id] = self._pending.pop(database_id)
 
-    def due_rows(self, is_wanted: Callable[[RawRow], bool]) -> Iterable[RawRow]:
+    def due_rows(
+        self, is_wanted: Callable[[RawRow], bool], is_full: Callable[[], bool]
+    ) -> Iterable[RawRow]:
         """Take the remembered rows that are due: in an outage nobody else checks them."""
-        return self._memory.take_due(is_wanted)
+        return self._memory.take_due(is_wanted, is_full)
 
     def due_by(self, monotonic: float) -> Sequence[RawRow]:
         """Tell which remembered rows are due by these monotonic seconds, the most overdue first."""

@@ -85,8 +85,8 @@ class Slots:
             self._is_hungry_for_slow = sum(row.is_slow for row in rows) >= slow_room
 
     def note_left(self, rows: Sequence[RawRow]) -> None:
-        """Note which rows that are due have found no slot."""
-        self._is_hungry = not all(row.is_slow for row in rows)
+        """Note which rows that are due have found no slot; once all are taken nobody looks."""
+        self._is_hungry = not self.free or not all(row.is_slow for row in rows)
         self._is_hungry_for_slow = any(row.is_slow for row in rows)
 
     def forget_claims(self) -> None:

@@ -43,7 +43,7 @@ class Bench:
         self.outbox._memory.schedule(row.identity.database_id, time.monotonic())
 
     def due_rows(self) -> list[RawRow]:
-        return list(self.outbox.due_rows(lambda _: True))
+        return list(self.outbox.due_rows(lambda _: True, lambda: False))
 
     def told(self) -> list[tuple[object, object]]:
         lines = self.log.of(Event.DATABASE_HEALTH_CHANGED)
