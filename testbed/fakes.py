@@ -189,22 +189,14 @@ class FakeMeter:
 
     def __init__(self) -> None:
         """Start at nothing."""
-        self.waiting = 0
         self.failed: list[str] = []
         self.is_usable: bool | None = None
 
     def checked(self, result: CheckResult) -> None:
         """Ignore it."""
 
-    def in_flight(self, checks: int) -> None:
-        """Ignore it."""
-
     def ticked(self, seconds: float) -> None:
         """Ignore it."""
-
-    def pending(self, results: int) -> None:
-        """Keep how many results wait."""
-        self.waiting = results
 
     def registry_failed(self, operation: str) -> None:
         """Keep what failed."""

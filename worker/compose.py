@@ -94,6 +94,7 @@ def build(settings: Settings, log: Log) -> Parts:
         sinks,
         settings.max_concurrent_checks,
     )
+    metrics.watch(lambda: dispatcher.in_flight, lambda: outbox.pending)
     return Parts(
         settings,
         log,

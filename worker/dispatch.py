@@ -57,6 +57,11 @@ class Dispatcher:
         """The conversation with the registry, which may outlast a tick."""
         self._is_draining = False
 
+    @property
+    def in_flight(self) -> int:
+        """How many slots are in use."""
+        return len(self._slots.rows)
+
     async def tick(self) -> None:
         """Claim what is due, or in an outage start what is remembered; never waits for a check."""
         began = time.monotonic()
@@ -124,7 +129,7 @@ class Dispatcher:
     def note_overdue(self, overdue: int) -> None:
         """Say at most once a minute that the slots do not suffice, and how much is missing."""
         is_short = overdue > 0 and self._slots.are_short
-        self._capacity.look(overdue, len(self._slots.rows), is_short=is_short)
+        self._capacity.look(overdue, self.in_flight, is_short=is_short)
 
     async def _has_talked(self) -> bool:
         """Go on with the conversation for a while; tell whether it came to a good end."""
@@ -215,7 +220,6 @@ class Dispatcher:
         task = asyncio.create_task(self._carry(row, self._checker.prepare(row)))
         self._slots.take(task, row)
         task.add_done_callback(self._ended)
-        self._sinks.meter.in_flight(len(self._slots.rows))
 
     async def _carry(self, row: RawRow, check: Check) -> CheckResult | None:
         """Check a row at its due time; None where its lease ran out while it waited."""
@@ -231,7 +235,6 @@ class Dispatcher:
 
     def _ended(self, task: Task) -> None:
         row = self._slots.leave(task)
-        self._sinks.meter.in_flight(len(self._slots.rows))
         lease = self._renewed.pop(task, row.lease)
         if task.cancelled():
             self._cut[row.identity.database_id] = lease

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import (
@@ -146,18 +146,15 @@ class Metrics:
         for phase, seconds in result.phases.items():
             series.phases[phase].observe(seconds)
 
-    def in_flight(self, checks: int) -> None:
-        """Set how many checks hold a slot."""
-        self._in_flight.set(checks)
+    def watch(self, in_flight: Callable[[], int], pending: Callable[[], int]) -> None:
+        """Take whom to ask, in any thread, for each page: slots in use, results that wait."""
+        self._in_flight.set_function(in_flight)
+        self._pending.set_function(pending)
 
     def ticked(self, seconds: float) -> None:
         """Note that a tick has ended, well or by a registry error."""
         self._tick.observe(seconds)
         self._last_tick.set(time.time())
-
-    def pending(self, results: int) -> None:
-        """Set how many results wait for the registry."""
-        self._pending.set(results)
 
     def overdue(self, databases: int) -> None:
         """Set how many databases wait past their due time."""

@@ -48,6 +48,11 @@ class Outbox:
         self._flushing = asyncio.Lock()
         self._wake = asyncio.Event()
 
+    @property
+    def pending(self) -> int:
+        """How many results wait for the registry."""
+        return len(self._pending)
+
     def put(self, row: RawRow, result: CheckResult) -> bool:
         """Take a result, unless it is from before an edit that is known of; tell whether.
 
@@ -61,7 +66,6 @@ class Outbox:
         self._memory.keep(row, due)
         if not self._would_lose(result):
             self._pending[row.identity.database_id] = result
-        self._meter.pending(len(self._pending))
         self._wake.set()
         return True
 
@@ -122,8 +126,6 @@ class Outbox:
                 for result in self._pending.values():
                     self._announce_unrecorded(result)
                 return False
-            finally:
-                self._meter.pending(len(self._pending))
             return not any(key in self._pending for key in waiting)
 
     def _refused(self, refused: set[UUID], result: CheckResult) -> None:

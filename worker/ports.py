@@ -60,16 +60,8 @@ class Meter(Protocol):
         """Count one finished check."""
         ...
 
-    def in_flight(self, checks: int) -> None:
-        """Set how many checks hold a slot."""
-        ...
-
     def ticked(self, seconds: float) -> None:
         """Note that a tick has ended, well or by a registry error."""
-        ...
-
-    def pending(self, results: int) -> None:
-        """Set how many results wait for the registry."""
         ...
 
     def registry_failed(self, operation: str) -> None:

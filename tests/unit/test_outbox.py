@@ -147,7 +147,7 @@ async def test_only_the_newest_result_of_a_row_waits(bench: Bench) -> None:
     newest = make_result(row, Reason.REFUSED)
     bench.outbox.put(row, make_result(row))
     bench.outbox.put(row, newest)
-    assert bench.meter.waiting == 1
+    assert bench.outbox.pending == 1
     await bench.outbox.flush()
     assert bench.registry.recorded == [newest]
 
@@ -330,10 +330,10 @@ async def test_a_locked_row_waits_and_the_others_do_not(bench: Bench) -> None:
         bench.outbox.put(row, make_result(row))
     assert not await bench.outbox.flush()
     assert [r.identity for r in bench.registry.recorded] == [free.identity]
-    assert bench.meter.waiting == 1
+    assert bench.outbox.pending == 1
     bench.registry.locked.clear()
     assert await bench.outbox.flush()
-    assert bench.meter.waiting == 0
+    assert bench.outbox.pending == 0
 
 
 async def test_what_is_remembered_is_due_once_until_its_next_result(bench: Bench) -> None:
