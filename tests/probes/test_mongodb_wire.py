@@ -119,6 +119,13 @@ async def test_an_answer_cut_short_is_closed() -> None:
     assert (await fault(reply(OURS, {"ok": 1.0})[:-1])).reason is Reason.CLOSED
 
 
+@pytest.mark.parametrize("document", [{}, {"errmsg": "no such command"}, {"within": {"ok": 1}}])
+async def test_an_answer_that_does_not_say_whether_it_is_ok_is_protocol(
+    document: Mapping[str, Any],
+) -> None:
+    assert (await fault(reply(OURS, document))).reason is Reason.PROTOCOL
+
+
 async def test_documents_within_documents_without_end_are_protocol() -> None:
     nested = OK
     while len(nested) < MAX_REPLY - 100:

@@ -141,7 +141,9 @@ class Conversation:
         if code != _OP_MSG or answered != REQUEST_ID or length < _SMALLEST:
             raise ProbeError(Reason.PROTOCOL, _stranger(header))
         reply = _decode(await self._pipe.read_exactly(length - _HEADER.size))
-        if reply.get("ok") != 1:
+        if "ok" not in reply:
+            raise ProbeError(Reason.PROTOCOL, "the server's message does not say whether it is ok")
+        if reply["ok"] != 1:
             raise read_error(reply.get("code"), reply.get("codeName"), reply.get("errmsg"))
         return reply
 
