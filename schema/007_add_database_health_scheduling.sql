@@ -66,11 +66,11 @@ on conflict do nothing;
 create or replace function platform.schedule_inserted_database()
 returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $f$
 begin
-  -- A row that is made anew under an id begins behind the one before it: no result of that is its own.
+  -- A row that is made anew under an id begins elsewhere than the one before it: no result of that
+  -- is its own. Whoever brings a row may bring the time when it was made, too.
   insert into platform.database_schedules (database_id, due_at, revision)
   values (new.id, case when new.status = 'active' then now() else 'infinity' end,
-    case when new.created_at between 'epoch' and '9999-01-01'
-         then (extract(epoch from new.created_at) * 1000000)::bigint else 1 end)
+    (extract(epoch from clock_timestamp()) * 1000000)::bigint)
   on conflict do nothing;
   return null;
 end $f$;
@@ -86,7 +86,7 @@ begin
   set due_at = new.due_at, leased_until = new.leased_until, spread = new.spread, slow = new.slow,
       last_reason = new.last_reason, latency_seconds = new.latency_seconds,
       interval_seconds = new.interval_seconds, revision = new.revision
-  where s.database_id = new.database_id and new.revision >= s.revision
+  where s.database_id = new.database_id and (new.revision >= s.revision or s.last_reason is null)
     and (new.revision > 1 or new.last_reason is not null);
   if exists (select from platform.database_schedules s where s.database_id = new.database_id) then
     return null;
@@ -142,7 +142,7 @@ create or replace trigger forget_health_of_edited_database_trigger
 
 create or replace function platform.health_worker_schema_version()
 returns integer language sql immutable set search_path = pg_catalog, pg_temp
-set lock_timeout = '5s' as 'select 7';
+set lock_timeout = '5s' as 'select 8';
 
 -- The functions from here on touch few rows of a table that may hold a million. Without statistics,
 -- or with those of yesterday, PostgreSQL would now and then read it whole; and compile for that.
@@ -355,10 +355,15 @@ begin
     found_ids, array_fill(now(), array[cardinality(found_ids)]), interval '0');
 end $f$;
 
--- `previous` is what the row's status was; where a later check's is kept, `kept_error` is of that.
+-- Functions that answered in another shape in earlier builds cannot be replaced.
+drop function if exists platform.record_check_results(jsonb), platform.record_database_health(jsonb),
+  platform.claim_unannounced_changes(interval, integer);
+
+-- A change that the worker did not hear of, its answer being lost, is told again while nobody has
+-- announced it. Where a later check's status is kept, `kept_status` and `kept_error` are of that.
 create or replace function platform.record_check_results(results jsonb)
 returns table (database_id uuid, outcome text, change_id bigint, previous text,
-  next_due timestamptz, kept_error text)
+  next_due timestamptz, kept_status text, kept_error text)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set lock_timeout = '5s' as $f$
 declare
@@ -445,12 +450,18 @@ begin
     from news n where n.status <> n.previous
     returning database_health_changes.database_id, database_health_changes.change_id
   )
-  select j.database_id, j.outcome, c.change_id, j.previous, j.due_at,
+  select j.database_id, j.outcome, coalesce(c.change_id, lost.change_id),
+    coalesce(lost.from_status, j.previous), j.due_at,
+    case when j.outcome = 'kept' then j.previous end,
     case when j.outcome = 'kept' then (
       select d.health_check_error from platform.databases d where d.id = j.database_id) end
   from judged j
   cross join written  -- without a mention it would not be carried out
-  left join changed c on c.database_id = j.database_id;
+  left join changed c on c.database_id = j.database_id
+  left join lateral (
+    select h.change_id, h.from_status from platform.database_health_changes h
+    where j.outcome = 'kept' and h.database_id = j.database_id and h.at = j.checked_at
+      and h.to_status = j.status and h.announced_at is null limit 1) lost on true;
 end $f$;
 
 -- The same for workers of an earlier build, which may be at work while this is applied.
@@ -548,9 +559,11 @@ set lock_timeout = '5s' as $f$
   where s.slow in (false, true) and s.due_at < now() - overdue_after
 $f$;
 
+-- A change is superseded where a later one of its database is told already, or by somebody else.
 create or replace function platform.claim_unannounced_changes(older_than interval, batch integer)
 returns table (change_id bigint, database_id uuid, project_id uuid, name text, engine text,
-  previous text, status text, reason text, error text, changed_at timestamptz)
+  previous text, status text, reason text, error text, changed_at timestamptz,
+  is_superseded boolean)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set lock_timeout = '5s' as $f$
 declare
@@ -563,7 +576,10 @@ begin
   where c.change_id = any (ids);
   return query
   select c.change_id, c.database_id, d.project_id, left(d.name, 201), d.type, c.from_status,
-    c.to_status, c.reason, c.error, c.at
+    c.to_status, c.reason, c.error, c.at, exists (
+      select from platform.database_health_changes l
+      where l.database_id = c.database_id and l.at >= c.at and l.change_id > c.change_id
+        and l.change_id <> all (ids))
   from platform.database_health_changes c
   join platform.databases d on d.id = c.database_id
   where c.change_id = any (ids) order by c.change_id;

@@ -57,9 +57,9 @@ begin
          from pg_proc p where p.pronamespace = to_regnamespace('platform') and p.prosecdef
          and p.proname ~ 'connection_string|_secret|_databases|_claimed|database_health' $q$),
     ('007: the worker''s functions are there',
-     $q$ select platform.health_worker_schema_version() >= 7 $q$),
+     $q$ select platform.health_worker_schema_version() >= 8 $q$),
     ('007: results are recorded as this build does',
-     $q$ select count(kept_error) = 0 from platform.record_check_results('[]') $q$),
+     $q$ select count(kept_status) = 0 from platform.record_check_results('[]') $q$),
     ('007: every active database is scheduled',
      $q$ select not exists (select from platform.databases d
          where d.status = 'active' and not exists (

@@ -78,6 +78,8 @@ class FakeRegistry:
     is_away: bool = False
     silence: asyncio.Event | None = None
     """While it is there and not set, no call returns."""
+    distance: asyncio.Event | None = None
+    """While it is there and not set, what is unannounced is on its way to whoever asked."""
     next_due: Callable[[], datetime] = lambda: datetime.now(UTC) + timedelta(minutes=1)
     horizon: float = 1.0
 
@@ -134,7 +136,10 @@ class FakeRegistry:
     async def unannounced(self) -> Sequence[Change]:
         """Return every change that nobody announced."""
         await self._answer()
-        return [change for change in self.changes if change.change_id not in self.announced]
+        found = [change for change in self.changes if change.change_id not in self.announced]
+        if self.distance is not None:
+            await self.distance.wait()
+        return found
 
     async def mark_announced(self, change_ids: Sequence[int]) -> None:
         """Note that these were announced."""

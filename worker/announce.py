@@ -13,6 +13,11 @@ KEPT_SECONDS = 600.0
 """How long is known what an outage has logged; the registry asks half a minute after it."""
 GRAIN_SECONDS = 0.001
 """By how much a moment may differ that went to the registry and back."""
+AHEAD_SECONDS = 5.0
+"""How far our account of the registry's time may be ahead: by what a claim has waited. It puts no
+check later than its own now."""
+MAX_OUTAGES = 10
+"""Of one database, the last ones, that are known apart."""
 _LEVELS: dict[Status, Level] = {
     Status.HEALTHY: "info",
     Status.DEGRADED: "warn",
@@ -34,7 +39,7 @@ class _Told(NamedTuple):
 
 
 class _Logged(NamedTuple):
-    """The statuses of a database that outages have logged, and when their checks ended."""
+    """The statuses of a database that one outage has logged, and when their checks ended."""
 
     statuses: frozenset[Status]
     since: float
@@ -48,7 +53,7 @@ class _Logged(NamedTuple):
         if change.at is None or change.status not in self.statuses:
             return False
         at = change.at.timestamp()
-        return self.since - GRAIN_SECONDS <= at <= self.until + GRAIN_SECONDS
+        return self.since - AHEAD_SECONDS <= at <= self.until + GRAIN_SECONDS
 
 
 class Announcer:
@@ -61,8 +66,8 @@ class Announcer:
         """What is in the log, and the registry has not heard of."""
         self._told: dict[UUID, _Told] = {}
         """What was logged in an outage, and the registry does not know of yet."""
-        self._logged: dict[UUID, _Logged] = {}
-        """What was logged in an outage, and the registry may yet ask to have logged."""
+        self._logged: dict[UUID, tuple[_Logged, ...]] = {}
+        """What was logged in outages, and the registry may yet ask to have logged."""
 
     def recorded(self, change: Change, result: CheckResult) -> None:
         """Log a change that the registry has committed, unless an outage has told of it."""
@@ -79,7 +84,7 @@ class Announcer:
         if result.status is None or (told is None and result.status is before):
             return
         self._told[result.identity.database_id] = _Told(result.status, result.finished)
-        self._note_logged(result, result.status)
+        self._note_logged(result, result.status, goes_on=told is not None)
         if result.status is not before:
             self._write(_change(result, result.status, before), result)
 
@@ -114,28 +119,33 @@ class Announcer:
 
     async def adopt(self) -> None:
         """Log what a killed worker left unannounced; raises RegistryUnavailableError."""
+        marked = frozenset(self._to_mark)  # the answer may be from before they were marked
         for change in await self._registry.unannounced():
-            if change.change_id is None or change.change_id in self._to_mark:
+            if change.change_id is None or change.change_id in marked.union(self._to_mark):
                 continue
-            logged = self._logged.get(change.identity.database_id)
-            if logged is None or not logged.holds(change):
+            logged = self._logged.get(change.identity.database_id, ())
+            if not any(outage.holds(change) for outage in logged):
                 self._write(change, None)
             self._to_mark.add(change.change_id)
         await self.mark()
         self._forget_logged()
 
-    def _note_logged(self, result: CheckResult, status: Status) -> None:
+    def _note_logged(self, result: CheckResult, status: Status, *, goes_on: bool) -> None:
+        """Note what an outage has logged, of one that goes on or of another one."""
         database_id = result.identity.database_id
         at = result.lease.registry_time(result.finished)
-        known = self._logged.get(database_id, _Logged(frozenset(), at, at, result.finished))
-        self._logged[database_id] = _Logged(
-            known.statuses | {status}, known.since, at, result.finished
-        )
+        outages = self._logged.get(database_id, ())
+        statuses, since = frozenset({status}), at
+        if goes_on and outages:
+            statuses, since = statuses | outages[-1].statuses, outages[-1].since
+            outages = outages[:-1]
+        outage = _Logged(statuses, since, at, result.finished)
+        self._logged[database_id] = (*outages[1 - MAX_OUTAGES :], outage)
 
     def _forget_logged(self) -> None:
         """Drop what the registry, were it to ask, would have asked for by now."""
         oldest = time.monotonic() - KEPT_SECONDS
-        stale = [key for key, logged in self._logged.items() if logged.finished < oldest]
+        stale = [key for key, logged in self._logged.items() if logged[-1].finished < oldest]
         for database_id in stale:
             del self._logged[database_id]
 
@@ -143,10 +153,13 @@ class Announcer:
         where = f" ({result.address})" if result is not None and result.address else ""
         why = "" if change.status is Status.HEALTHY else f": {change.reason}{where}"
         latency = None if change.latency is None else round(change.latency * 1000, 1)
+        level, verb, late = _LEVELS[change.status], "is", {}
+        if change.is_superseded:  # nobody shall be woken for it, nor take it for the last word
+            level, verb, late = "info", "was", {"superseded": True}
         self._log(
             Event.DATABASE_HEALTH_CHANGED,
-            _LEVELS[change.status],
-            f"{change.identity.name} is {change.status}{why}",
+            level,
+            f"{change.identity.name} {verb} {change.status}{why}",
             change_id=change.change_id,
             database_id=str(change.identity.database_id),
             project_id=str(change.identity.project_id),
@@ -159,6 +172,7 @@ class Announcer:
             latency_ms=latency,
             attempts=change.attempts,
             recorded=change.change_id is not None,
+            **late,
         )
 
 

@@ -241,6 +241,8 @@ class Change:
     attempts: int | None = None
     at: datetime | None = None
     """The registry's time of the check that found it; None where this worker made the check."""
+    is_superseded: bool = False
+    """Whether it is told after a later one of the same database."""
 
 
 Lines = tuple[str, ...]

@@ -91,7 +91,7 @@ class Outbox:
         )
 
     def _is_of_an_older_edit(self, result: CheckResult) -> bool:
-        """Tell whether a row was edited since this claim; one that is made anew begins at 1."""
+        """Tell whether a row was edited since this claim; a row made anew has another number."""
         database_id = result.identity.database_id
         known = self._pending.get(database_id) or self._memory.get(database_id)
         return (
@@ -113,6 +113,7 @@ class Outbox:
         """Record all that waits; False when some of it has to wait longer."""
         async with self._flushing:
             waiting = tuple(self._pending)
+            batch: Sequence[CheckResult] = ()
             try:
                 for start in range(0, len(waiting), BATCH):
                     ids = islice(waiting, start, start + BATCH)
@@ -121,12 +122,25 @@ class Outbox:
                     complain = partial(self._refused, refused)
                     recorded = await record(self._registry, batch, complain)
                     self._settle(batch, recorded, refused)
+                    batch = ()
                 await self._announcer.mark()
             except RegistryUnavailableError:
-                for result in self._pending.values():
+                for result in (*self._replaced(batch), *self._pending.values()):
                     self._announce_unrecorded(result)
                 return False
             return not any(key in self._pending for key in waiting)
+
+    def _replaced(self, batch: Sequence[CheckResult]) -> Sequence[CheckResult]:
+        """Tell which results of a batch on its way have a newer one of the same edit behind them.
+
+        What they found is told, too: nobody knows whether the registry has heard of it.
+        """
+        return [
+            result
+            for result in batch
+            for newer in [self._pending.get(result.identity.database_id, result)]
+            if newer is not result and newer.lease.revision == result.lease.revision
+        ]
 
     def _refused(self, refused: set[UUID], result: CheckResult) -> None:
         """Say and note what the registry will not know, and let what waits go before it."""

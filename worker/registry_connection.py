@@ -29,7 +29,7 @@ from worker.registry_faults import (
 from worker.registry_session import ask, terminate
 from worker.registry_troubles import READS, Call, Troubles
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """The oldest version of the registry's functions that this worker can use."""
 MAX_CONNECTIONS = 4
 REMINDER_SECONDS = 60.0

@@ -19,7 +19,7 @@ from worker.model import (
     Status,
 )
 from worker.ports import Kept, Recorded
-from worker.quoting import cut
+from worker.quoting import clean, cut
 
 MAX_NAME = 200
 """Characters of a database's name that logs and metrics show."""
@@ -95,9 +95,10 @@ def read_recorded(row: Mapping[str, Any], result: CheckResult) -> Recorded:
 
 def _read_kept(row: Mapping[str, Any]) -> Kept:
     """Read what stands there; who sets a status by hand may give no reason of ours."""
-    status, error = _read_status(row["previous"]), row["kept_error"]
+    status, error = _read_status(row["kept_status"]), row["kept_error"]
     without = Reason.OK if status is Status.HEALTHY else Reason.INTERNAL
-    return Kept(status, _REASONS.get((error or "").partition(":")[0], without), error)
+    reason = _REASONS.get((error or "").partition(":")[0], without)
+    return Kept(status, reason, None if error is None else clean(error))
 
 
 def read_change(row: Mapping[str, Any]) -> Change:
@@ -110,6 +111,7 @@ def read_change(row: Mapping[str, Any]) -> Change:
         reason=row["reason"],
         error=row["error"],
         at=row["changed_at"],
+        is_superseded=row["is_superseded"],
     )
 
 

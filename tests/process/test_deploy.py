@@ -16,7 +16,7 @@ create function platform.note_database(uuid, text) returns void
   language sql security definer set search_path = pg_catalog, pg_temp
   as 'update platform.database_schedules set note = $2 where database_id = $1';
 create or replace function platform.health_worker_schema_version()
-  returns integer language sql immutable set search_path = pg_catalog, pg_temp as 'select 8';
+  returns integer language sql immutable set search_path = pg_catalog, pg_temp as 'select 9';
 commit;
 """
 

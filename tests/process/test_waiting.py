@@ -111,12 +111,12 @@ async def test_a_schema_that_is_too_old_ends_it_with_one_line(
     connection = await asyncpg.connect(registry_url)
     await connection.execute(
         "create or replace function platform.health_worker_schema_version()"
-        " returns integer language sql immutable as 'select 6'"
+        " returns integer language sql immutable as 'select 7'"
     )
     await connection.close()
     with Worker(worker_url, tmp_path) as worker:
         assert worker.process.wait(timeout=20) == 1
         (last,) = worker.events("worker_stopped")
-        assert "is at 6, this worker needs 7" in last["message"]
+        assert "is at 7, this worker needs 8" in last["message"]
         assert "schema apply" in last["message"]
         assert len([line for line in worker.all_events() if line["level"] == "error"]) == 1

@@ -190,7 +190,16 @@ def test_007_of_an_early_build_is_replaced(
         returns table (id uuid) language sql as 'select null::uuid';
         create function platform.claim_databases(
           slots integer, slow_slots integer, horizon interval, lease interval)
-        returns table (id uuid) language sql as 'select null::uuid';"""
+        returns table (id uuid) language sql as 'select null::uuid';
+        drop function platform.record_check_results(jsonb), platform.record_database_health(jsonb),
+          platform.claim_unannounced_changes(interval, integer);
+        create function platform.record_check_results(results jsonb)
+        returns table (database_id uuid) language sql as 'select null::uuid';
+        create function platform.record_database_health(results jsonb)
+        returns table (database_id uuid, kept_reason text)
+        language sql as 'select null::uuid, null';
+        create function platform.claim_unannounced_changes(older_than interval, batch integer)
+        returns table (change_id bigint) language sql as 'select null::bigint';"""
     succeed(psql(empty_database_url, "-c", early))
     succeed(apply(empty_database_url))
     claim = "select slow from platform.claim_databases(9, 9, '1 s', '45 s')"

@@ -148,7 +148,8 @@ async def test_a_result_older_than_the_stored_one_changes_nothing_and_hears_what
     for checked_at in (row["claimed_at"], row["claimed_at"] + timedelta(microseconds=1)):
         (late,) = await record(row, status="unhealthy", reason="timeout", checked_at=checked_at)
         assert (late["outcome"], late["change_id"]) == ("kept", None)
-        assert (late["previous"], late["kept_error"]) == ("healthy", None)
+        assert (late["previous"], late["kept_status"]) == ("healthy", "healthy")
+        assert late["kept_error"] is None
     found = await schedule(database)
     assert (found["status"], found["last_reason"], found["slow"]) == ("healthy", "ok", False)
     assert await changes(owner, database) == [("unknown", "healthy", "ok")]
@@ -161,7 +162,23 @@ async def test_a_result_that_is_older_than_a_failure_hears_its_error(
     (row,) = await claim()
     await record(row, status="unhealthy", reason="refused", error="refused: nobody there")
     (late,) = await record(row)
-    assert (late["previous"], late["kept_error"]) == ("unhealthy", "refused: nobody there")
+    assert (late["kept_status"], late["kept_error"]) == ("unhealthy", "refused: nobody there")
+
+
+async def test_a_change_whose_answer_was_lost_is_told_again_until_it_is_announced(
+    worker: Any, add: Add, claim: Rows, record: Rows
+) -> None:
+    await add()
+    (row,) = await claim()
+    down: dict[str, object] = {"status": "unhealthy", "reason": "refused"}
+    (unheard,) = await record(row, **down)
+    await record(row, checked_at=row["claimed_at"] + timedelta(microseconds=2))
+    (again,) = await record(row, **down)
+    assert (again["outcome"], again["change_id"]) == ("kept", unheard["change_id"])
+    assert (again["previous"], again["kept_status"]) == ("unknown", "healthy")
+    await worker.execute("select platform.mark_changes_announced($1)", [unheard["change_id"]])
+    (last,) = await record(row, **down)
+    assert (last["outcome"], last["change_id"]) == ("kept", None)
 
 
 async def test_a_result_of_the_row_before_one_made_anew_under_its_id_is_dropped(
@@ -169,8 +186,8 @@ async def test_a_result_of_the_row_before_one_made_anew_under_its_id_is_dropped(
 ) -> None:
     database = await add()
     rows = await claim()
-    await owner.execute("delete from platform.databases")
-    await add(id=database)
+    made = await owner.fetchval("delete from platform.databases returning created_at")
+    await add(id=database, created_at=made)
     (late,) = await record(*rows, status="unhealthy", reason="timeout")
     assert late["outcome"] == "edited"
     assert (await schedule(database))["status"] == "unknown"
@@ -297,6 +314,27 @@ async def test_what_stays_unannounced_for_30_s_any_worker_takes_once_and_again_l
     assert await worker.fetchval(mark, [change["change_id"]]) == 0
     await owner.execute(wait)
     assert await unannounced(worker, 30) == []
+
+
+async def test_a_change_that_is_found_unannounced_behind_a_later_one_is_superseded(
+    owner: Any, add: Add, claim: Rows, record: Rows, worker: Any
+) -> None:
+    await add()
+    (row,) = await claim()
+    later: dict[str, object] = {"checked_at": row["claimed_at"] + timedelta(microseconds=2)}
+    (first,) = await record(row, status="unhealthy", reason="auth")
+    (second,) = await record(row, **later)
+    wait = "update platform.database_health_changes set announce_after = now() - interval '31 s'"
+    await owner.execute(wait)
+    found = await unannounced(worker, 30)
+    assert [(change["change_id"], change["is_superseded"]) for change in found] == [
+        (first["change_id"], False),
+        (second["change_id"], False),
+    ], "both are told in their order"
+    await worker.execute("select platform.mark_changes_announced($1)", [second["change_id"]])
+    await owner.execute(wait)
+    (change,) = await unannounced(worker, 30)
+    assert (change["change_id"], change["is_superseded"]) == (first["change_id"], True)
 
 
 async def test_the_snapshot_shows_the_active_fleet_and_the_counts_go_through_all_of_it(

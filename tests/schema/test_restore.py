@@ -95,6 +95,11 @@ async def filled(owner: Any, project: UUID, worker: Any) -> None:
         "select * from platform.record_check_results($1)", json.dumps(results)
     )
     assert [row["outcome"] for row in recorded] == ["recorded"] * 2
+    # As an earlier build began to count.
+    await owner.execute(
+        "update platform.database_schedules set revision = 1 where database_id = $1",
+        claimed[0]["id"],
+    )
     await owner.execute(
         "update platform.databases set connection_string = $1 where name = 'rotated'",
         SECRETS["rotated"],

@@ -391,6 +391,90 @@ async def test_a_change_whose_record_was_not_answered_is_marked_and_not_told_aga
     assert bench.told() == [*told, *[(Status.UNHEALTHY, True)] * 2], "others found the last two"
 
 
+async def test_what_others_found_between_two_outages_is_told(bench: Bench) -> None:
+    row = bench.healthy_row()
+
+    async def outage() -> None:
+        bench.registry.is_away = True
+        for reason in (Reason.REFUSED, Reason.OK):
+            bench.outbox.put(row, make_result(row, reason))
+            assert not await bench.outbox.flush()
+        bench.registry.is_away = False
+        assert await bench.outbox.flush()
+
+    await outage()
+    between = time.monotonic()
+    row = renewed(row)
+    # As if the outage had ended long ago, and this one began just now.
+    (outages,) = bench.announcer._logged.values()
+    past = outages[0]._replace(since=outages[0].since - 60, until=outages[0].until - 60)
+    bench.announcer._logged[row.identity.database_id] = (past,)
+    await outage()
+    found = (row.identity, Status.HEALTHY, Status.UNHEALTHY, Reason.REFUSED, None)
+    at = datetime.fromtimestamp(row.lease.registry_time(between - 30), UTC)
+    bench.registry.changes.append(Change(1, *found, at=at))
+    told = bench.told()
+    await bench.announcer.adopt()
+    assert bench.told() == [*told, (Status.UNHEALTHY, True)]
+
+
+async def test_what_was_found_while_a_record_was_on_its_way_in_vain_is_told_in_its_order(
+    bench: Bench,
+) -> None:
+    row = bench.healthy_row()
+    bench.registry.silence = asyncio.Event()
+    bench.outbox.put(row, make_result(row, Reason.REFUSED))
+    flush = asyncio.create_task(bench.outbox.flush())
+    await asyncio.sleep(0)
+    bench.outbox.put(row, make_result(row))
+    bench.registry.is_away = True
+    bench.registry.silence.set()
+    assert not await flush
+    assert bench.told() == [(Status.UNHEALTHY, False), (Status.HEALTHY, False)]
+
+
+async def test_a_result_from_before_an_edit_is_not_told_though_its_record_was_in_vain(
+    bench: Bench,
+) -> None:
+    row = bench.healthy_row()
+    bench.registry.silence = asyncio.Event()
+    bench.outbox.put(row, make_result(row, Reason.REFUSED))
+    flush = asyncio.create_task(bench.outbox.flush())
+    await asyncio.sleep(0)
+    edited = renewed(row)
+    edited = replace(edited, lease=replace(edited.lease, revision=2))
+    bench.outbox.put(edited, make_result(edited))
+    bench.registry.is_away = True
+    bench.registry.silence.set()
+    assert not await flush
+    assert bench.told() == []
+
+
+async def test_a_change_that_is_marked_while_others_ask_for_it_is_told_once(bench: Bench) -> None:
+    result = make_result(make_row())
+    (recorded,) = await bench.registry.record([result])
+    assert recorded.change is not None
+    bench.announcer.recorded(recorded.change, result)
+    bench.registry.distance = asyncio.Event()
+    adopting = asyncio.create_task(bench.announcer.adopt())
+    await asyncio.sleep(0)
+    await bench.announcer.mark()
+    bench.registry.distance.set()
+    await adopting
+    assert len(bench.told()) == 1
+
+
+async def test_a_change_that_is_told_after_a_later_one_wakes_nobody(bench: Bench) -> None:
+    row = make_row()
+    (recorded,) = await bench.registry.record([make_result(row, Reason.REFUSED)])
+    assert recorded.change is not None
+    bench.registry.changes[:] = [replace(recorded.change, is_superseded=True)]
+    await bench.announcer.adopt()
+    (line,) = bench.log.of(Event.DATABASE_HEALTH_CHANGED)
+    assert (line.level, line.facts["superseded"]) == ("info", True)
+    assert line.facts["message"] == "a database was unhealthy: refused"
+
+
 async def test_a_change_that_could_not_be_marked_is_marked_later_and_not_told_again(
     bench: Bench,
 ) -> None:
