@@ -20,7 +20,7 @@ from worker.ports import Meter, Recorded, Registry
 
 BATCH = 500
 """Results that are recorded by one statement."""
-LINGER_SECONDS = 0.2
+LINGER_SECONDS = 0.5
 """How long a result waits for company."""
 RETRY_SECONDS = 1.0
 REFUSED = f"{Reason.INTERNAL}: the registry refused the result of this check"
