@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -32,6 +33,7 @@ from worker.tls import TlsSession, _certificates, build_context, count_certifica
 ALLOWANCE_SECONDS = 0.05
 """Of the main thread's own CPU time, in which nobody else is served."""
 DEAR_GROUP = "ffdhe8192"
+USUAL_GROUP = "prime256v1"
 """The longest one of TLS 1.3; a handshake in it takes a client three times the allowance."""
 ANY = TlsRules(verifies_chain=False, verifies_name=False)
 
@@ -66,7 +68,10 @@ async def take(handshakes: Handshakes, host: Host, *steps: float) -> str:
 def listening(certificates: Certificates, group: str) -> Iterator[Host]:
     """Shake hands in one group only, each caller in a thread of its own."""
     context = certificates.good.server_context()
-    context.set_ecdh_curve(group)
+    try:
+        context.set_ecdh_curve(group)
+    except ssl.SSLError:  # some builds of Python 3.11 take only groups of elliptic curves
+        pytest.skip(f"this Python serves no {group}")
 
     def serve(caller: socket.socket) -> None:
         with suppress(OSError), context.wrap_socket(caller, server_side=True) as secured:
@@ -96,7 +101,7 @@ async def test_the_sums_that_a_server_chooses_are_not_done_on_the_loop(
     certificates: Certificates,
 ) -> None:
     network = Network(AddressRules.allow_everything())
-    with listening(certificates, "prime256v1") as host:
+    with listening(certificates, USUAL_GROUP) as host:
         await shake_hands(network, host)
     with listening(certificates, DEAR_GROUP) as host:
         before = time.thread_time()
@@ -106,7 +111,7 @@ async def test_the_sums_that_a_server_chooses_are_not_done_on_the_loop(
 
 async def test_whoever_asked_for_much_waits_for_his_like_alone(certificates: Certificates) -> None:
     network = Network(AddressRules.allow_everything())
-    with listening(certificates, DEAR_GROUP) as dear, listening(certificates, "X25519") as usual:
+    with listening(certificates, DEAR_GROUP) as dear, listening(certificates, USUAL_GROUP) as usual:
         await shake_hands(network, dear)
         crowd = [asyncio.create_task(shake_hands(network, dear)) for _ in range(12)]
         await asyncio.wait(crowd, return_when=asyncio.FIRST_COMPLETED)
@@ -203,7 +208,7 @@ async def test_a_check_that_failed_in_tls_leaves_nothing_in_memory(
     gc.collect()
     gc.disable()
     try:
-        with listening(certificates, "X25519") as host:
+        with listening(certificates, USUAL_GROUP) as host:
             url = f"rediss://{host.name}:{host.port}"
             row = replace(make_row(), connection_string=url)
             assert {(await checker.check(row)).reason for _ in range(5)} == {Reason.TLS}
