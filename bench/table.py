@@ -83,7 +83,7 @@ def machine() -> dict[str, object]:
 
 
 def _build() -> str:
-    """Say how the interpreter was built, which weighs more than anything in this repository."""
+    """Say how the interpreter was built: a loop of plain Python tells it, a check hardly."""
     if sys.base_prefix == "/usr":  # distributions do not tell by their arguments
         return "the distribution's build"
     is_optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
