@@ -28,9 +28,9 @@ from testbed.worker import Worker
 
 LATENESS_BOUND_SECONDS = 1.0
 LATENCY_RATIO_BOUND = 1.5
-NOISE_SECONDS = 0.00025
-"""What a processor may take to wake: where the quickest checks last no longer than this, it decides
-which of two workers has the quicker ones."""
+GRAIN_SECONDS = 0.0001
+"""The log tells latencies in tenths of a millisecond: of a check that takes two of them, what was
+rounded away is half."""
 MEMORY_BOUND_MB = 64.0
 GOOD = "good"
 CHECKED = (
@@ -130,7 +130,7 @@ def _compare(scale: Scale, what: str, alone: Sequence[Check], beside: Sequence[C
         for seen in (alone, beside)
     ]
     ratio = latencies[1] / latencies[0]
-    most = LATENCY_RATIO_BOUND * latencies[0] + NOISE_SECONDS
+    most = LATENCY_RATIO_BOUND * latencies[0] + GRAIN_SECONDS
     losses.expect(f"latency as without them (x {ratio:.2f})", holds=latencies[1] < most)
     losses.expect("every good one is healthy", holds=all(check.reason == "ok" for check in beside))
     least = scale.good * scale.rounds * 0.9

@@ -119,9 +119,11 @@ class Announcer:
 
     async def adopt(self) -> None:
         """Log what a killed worker left unannounced; raises RegistryUnavailableError."""
-        marked = frozenset(self._to_mark)  # the answer may be from before they were marked
-        for change in await self._registry.unannounced():
-            if change.change_id is None or change.change_id in marked.union(self._to_mark):
+        marked = set(self._to_mark)  # the answer may be from before they were marked
+        unannounced = await self._registry.unannounced()
+        marked |= self._to_mark
+        for change in unannounced:
+            if change.change_id is None or change.change_id in marked:
                 continue
             logged = self._logged.get(change.identity.database_id, ())
             if not any(outage.holds(change) for outage in logged):

@@ -106,7 +106,7 @@ class Memory:
                 heappush(self._queue, entry)
 
     def _entries(self, by: float) -> Iterator[_Entry]:
-        """Take those off the queue that are due by these monotonic seconds, but none that stale."""
+        """Take those off the queue that are due by these monotonic seconds; drop stale ones."""
         while self._queue and self._queue[0][0] <= by:
             due, key = heappop(self._queue)
             if self._due.get(key) == due:

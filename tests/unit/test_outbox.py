@@ -45,6 +45,17 @@ class Bench:
     def due_rows(self) -> list[RawRow]:
         return list(self.outbox.due_rows(lambda _: True, lambda: False))
 
+    async def record_in_vain(self, first: RawRow, newer: RawRow) -> None:
+        """Bring a failure, and a healthy result while that is on its way to nobody."""
+        self.registry.silence = asyncio.Event()
+        self.outbox.put(first, make_result(first, Reason.REFUSED))
+        flush = asyncio.create_task(self.outbox.flush())
+        await asyncio.sleep(0)
+        self.outbox.put(newer, make_result(newer))
+        self.registry.is_away = True
+        self.registry.silence.set()
+        assert not await flush
+
     def told(self) -> list[tuple[object, object]]:
         lines = self.log.of(Event.DATABASE_HEALTH_CHANGED)
         return [(line.facts["status"], line.facts["recorded"]) for line in lines]
@@ -422,14 +433,7 @@ async def test_what_was_found_while_a_record_was_on_its_way_in_vain_is_told_in_i
     bench: Bench,
 ) -> None:
     row = bench.healthy_row()
-    bench.registry.silence = asyncio.Event()
-    bench.outbox.put(row, make_result(row, Reason.REFUSED))
-    flush = asyncio.create_task(bench.outbox.flush())
-    await asyncio.sleep(0)
-    bench.outbox.put(row, make_result(row))
-    bench.registry.is_away = True
-    bench.registry.silence.set()
-    assert not await flush
+    await bench.record_in_vain(row, row)
     assert bench.told() == [(Status.UNHEALTHY, False), (Status.HEALTHY, False)]
 
 
@@ -437,16 +441,8 @@ async def test_a_result_from_before_an_edit_is_not_told_though_its_record_was_in
     bench: Bench,
 ) -> None:
     row = bench.healthy_row()
-    bench.registry.silence = asyncio.Event()
-    bench.outbox.put(row, make_result(row, Reason.REFUSED))
-    flush = asyncio.create_task(bench.outbox.flush())
-    await asyncio.sleep(0)
-    edited = renewed(row)
-    edited = replace(edited, lease=replace(edited.lease, revision=2))
-    bench.outbox.put(edited, make_result(edited))
-    bench.registry.is_away = True
-    bench.registry.silence.set()
-    assert not await flush
+    edited = replace(row, lease=replace(renewed(row).lease, revision=2))
+    await bench.record_in_vain(row, edited)
     assert bench.told() == []
 
 
