@@ -7,6 +7,8 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
+from pymongo.errors import AutoReconnect
+
 from testbed.mongodb import Document, MongoDBOptions, MongoDBServer, mongodb_url
 from testbed.programs import ProgramError, wait_until
 
@@ -83,7 +85,10 @@ class MongoDBReplicaSet:
     def _has_primary(self) -> bool:
         try:
             return self.primary.running
-        except ProgramError:
+        except (
+            ProgramError,
+            AutoReconnect,
+        ):  # a member that changes its role hangs up on everybody
             return False
 
     def _configuration(self) -> dict[str, Any]:
