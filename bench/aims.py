@@ -8,20 +8,22 @@ from collections.abc import Mapping
 from bench.table import Report
 from worker.model import Engine
 
+FLOOR = "floor"
+FLOOR_AT_ITS_PACE = "floor, at its pace"
 PLANNED_FLOOR = {Engine.REDIS: 56.0, Engine.MONGODB: 188.0}
 """CPU microseconds of the floor where the aims were set."""
 
 
-def here(report: Report, engine: Engine, aim: float) -> str:
+def here(report: Report, engine: Engine, aim: float, floor: str = FLOOR) -> str:
     """Say what an aim comes to on this machine, by its floor; PostgreSQL goes by Redis'."""
-    return of_a_mix(report, {engine: 1.0}, aim)
+    return of_a_mix(report, {engine: 1.0}, aim, floor)
 
 
-def of_a_mix(report: Report, shares: Mapping[Engine, float], aim: float) -> str:
+def of_a_mix(report: Report, shares: Mapping[Engine, float], aim: float, floor: str = FLOOR) -> str:
     """Say the same of an aim for a fleet of several engines."""
     measured = {row.what: row.value for row in report.rows}
     floors = [
-        (share * measured.get(f"{yardstick}: floor", math.nan), share * PLANNED_FLOOR[yardstick])
+        (share * measured.get(f"{yardstick}: {floor}", math.nan), share * PLANNED_FLOOR[yardstick])
         for engine, share in shares.items()
         for yardstick in [engine if engine in PLANNED_FLOOR else Engine.REDIS]
     ]

@@ -19,6 +19,8 @@ from bench.table import Report, Row
 from worker.model import Engine
 
 ROUNDS = 5
+PACE = 300.0
+"""Checks a second, as those of the whole path at its pace."""
 CHECKS: Mapping[Way, int] = {
     "wire": 1000,
     "floor": 1000,
@@ -60,8 +62,10 @@ def measure(servers: Fleet, engine: Engine, report: Report) -> None:
             note = f"{note}, {aims.here(report, engine, aim)}"
         report.add(Row(f"{engine}: {name}", figures.cpu_us, "us CPU", aim, note))
 
-    add("floor", floor)
+    add(aims.FLOOR, floor)
     add("wire probe", best(rungs["wire"]), AIMS[engine])
+    add(aims.FLOOR_AT_ITS_PACE, _ask(_order("floor", engine, url, {}, pace=PACE)))
+    add("wire probe, at its pace", _ask(_order("wire", engine, url, {}, pace=PACE)))
     for (_, below), (way, reached) in pairwise(rungs.items()):
         report.add(Row(f"{engine}: {RUNGS[way]}", _height(below, reached), "us CPU"))
     tls = {"tls": {"ca": servers.authority}}
@@ -110,7 +114,12 @@ def _ask(order: Order) -> Figures:
 
 
 def _order(
-    way: Way, engine: Engine, url: str, config: Mapping[str, Any], rounds: int = ROUNDS
+    way: Way,
+    engine: Engine,
+    url: str,
+    config: Mapping[str, Any],
+    rounds: int = ROUNDS,
+    pace: float | None = None,
 ) -> Order:
     return Order(
         way=way,
@@ -119,6 +128,7 @@ def _order(
         config=dict(config),
         rounds=rounds,
         checks=CHECKS[way],
+        pace=pace,
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -39,6 +40,8 @@ class Order(TypedDict):
     rounds: int
     checks: int
     """In one round."""
+    pace: float | None
+    """Checks a second, each at a time of its own; None: one after the other, some at once."""
 
 
 class Figures(NamedTuple):
@@ -84,23 +87,39 @@ async def _redis_client(url: str) -> None:
 async def measure(order: Order) -> list[Figures]:
     """Warm up, then measure round after round."""
     ask = await ask_way(order)
-    await _round(ask, WARM_UP)
-    return [await _round(ask, order["checks"]) for _ in range(order["rounds"])]
+    await _in_a_row(ask, WARM_UP)
+    return [await _round(ask, order["checks"], order["pace"]) for _ in range(order["rounds"])]
 
 
-async def _round(ask: Ask, checks: int) -> Figures:
+async def _round(ask: Ask, checks: int, pace: float | None) -> Figures:
+    cpu, wall = time.process_time(), time.perf_counter()
+    await (_in_a_row(ask, checks) if pace is None else _paced(ask, checks, pace))
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    return Figures(cpu / checks * 1e6, wall / checks * 1e6)
+
+
+async def _in_a_row(ask: Ask, checks: int) -> None:
     left = iter(range(checks))
 
     async def one_after_the_other() -> None:
         for _ in left:
             await ask()
 
-    cpu, wall = time.process_time(), time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for _ in range(AT_ONCE):
             group.create_task(one_after_the_other())
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    return Figures(cpu / checks * 1e6, wall / checks * 1e6)
+
+
+async def _paced(ask: Ask, checks: int, pace: float) -> None:
+    """Start each at its due time, as a fleet's are that have drifted apart."""
+
+    async def wait_and_ask(due_in: float) -> None:
+        await asyncio.sleep(due_in)
+        await ask()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(checks):
+            group.create_task(wait_and_ask(random.uniform(0, checks / pace)))  # noqa: S311
 
 
 if __name__ == "__main__":
