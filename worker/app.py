@@ -16,7 +16,6 @@ from worker.crash import tell
 from worker.errors import RegistryUnavailableError, WorkerError
 from worker.exposition import Bounds, Exposition, Vitals
 from worker.model import Event
-from worker.registry import TICK_JITTER
 from worker.settings import Settings
 from worker.signals import Signals
 from worker.spellings import secrets_of
@@ -109,12 +108,14 @@ class App:
 
     async def _work(self, parts: Parts) -> None:
         clock = Clock()
-        tick = self._settings.tick_seconds
 
-        def every(seconds: float, work: Work, name: str, jitter: float = 0.0) -> None:
-            clock.every(seconds, lambda: self._try(work, name), name, jitter=jitter)
+        def every(
+            seconds: float, work: Work, name: str, gap: Callable[[], float] | None = None
+        ) -> None:
+            clock.every(seconds, lambda: self._try(work, name), name, gap=gap)
 
-        every(tick, lambda: self._tick(parts), "tick", TICK_JITTER * tick)
+        tick, gap = self._settings.tick_seconds, parts.dispatcher.rhythm.gap
+        every(tick, lambda: self._tick(parts), "tick", gap)
         every(REFRESH_SECONDS, lambda: self._refresh(parts), "refresh")
         every(REFRESH_SECONDS, parts.announcer.adopt, "adopt")
         helpers = [

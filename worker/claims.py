@@ -9,6 +9,7 @@ from uuid import UUID
 from worker.model import RawRow
 from worker.outbox import Outbox
 from worker.ports import Registry
+from worker.rhythm import Rhythm
 from worker.slots import Slots
 
 LAGGARD_SECONDS = 4.0
@@ -19,8 +20,9 @@ back-off, and the wait for its next try. Until then it checks rows from memory."
 class Claims:
     """Knows since when the registry was away, and for how long others are waited for."""
 
-    def __init__(self, registry: Registry, outbox: Outbox, slots: Slots) -> None:
+    def __init__(self, registry: Registry, outbox: Outbox, slots: Slots, rhythm: Rhythm) -> None:
         self._registry = registry
+        self._rhythm = rhythm
         self._outbox = outbox
         self._slots = slots
         self._away_since: float | None = None
@@ -46,6 +48,8 @@ class Claims:
         else:
             rows = await self._registry.claim(slots, slow_slots)
             self._among_known_until = None
+            if len(rows) < slots:
+                self._rhythm.note_claim(rows)
         self._away_since = None
         return rows
 

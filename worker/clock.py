@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
@@ -28,21 +29,26 @@ class Clock:
         self._intervals: dict[str, float] = {}
         self._guard: asyncio.TimerHandle | None = None
 
-    def every(self, seconds: float, job: Job, name: str, *, jitter: float = 0.0) -> None:
+    def every(
+        self, seconds: float, job: Job, name: str, *, gap: Callable[[], float] | None = None
+    ) -> None:
         """Run a job now and then every so many seconds; a missed firing is made up for once.
 
-        Each gap is up to `jitter` seconds shorter or longer, so that no phase is kept.
+        Where there is a `gap`, it tells after each run how many seconds from its start the next
+        one comes; they are asked for when the job has ended, which may have learned something.
         """
         self._intervals[name] = seconds
 
         async def fire() -> None:  # APScheduler awaits only what it knows for a coroutine function
+            began = time.monotonic()
             with contextlib.suppress(asyncio.CancelledError):  # only `stop` cancels a job
                 await job()
+                if gap is not None:
+                    self._plan(name, gap() - (time.monotonic() - began))
 
         self._scheduler.add_job(
             fire,
-            # APScheduler's jitter only delays.
-            IntervalTrigger(seconds=seconds - jitter, timezone=UTC, jitter=2 * jitter),
+            IntervalTrigger(seconds=seconds, timezone=UTC),
             id=name,
             name=name,
             next_run_time=datetime.now(UTC),
@@ -63,12 +69,17 @@ class Clock:
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
 
+    def _plan(self, name: str, seconds: float) -> None:
+        """Fire a job next in so many seconds, at once where they have passed."""
+        soon = datetime.now(UTC) + timedelta(seconds=max(0.0, seconds))
+        self._scheduler.modify_job(name, next_run_time=soon)
+
     def _look(self) -> None:
         now = datetime.now(UTC)
         for name, seconds in self._intervals.items():
             job = self._scheduler.get_job(name)
             ahead = (job.next_run_time - now).total_seconds() if job else 0.0
             if ahead > 2 * seconds:
-                self._scheduler.modify_job(name, next_run_time=now)
+                self._plan(name, 0.0)
         delay = min(self._intervals.values(), default=1.0)
         self._guard = asyncio.get_running_loop().call_later(delay, self._look)

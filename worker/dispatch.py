@@ -19,6 +19,7 @@ from worker.handover import Handover
 from worker.model import CheckResult, Lease, RawRow
 from worker.outbox import Outbox
 from worker.ports import Registry
+from worker.rhythm import Rhythm
 from worker.slots import Slots, Task
 
 PATIENCE_SECONDS = 5.0
@@ -46,7 +47,9 @@ class Dispatcher:
         self._slots = Slots(slots)
         self._capacity = Capacity(slots, sinks.log)
         self._handover = Handover(self._capacity, outbox, sinks)
-        self._claims = Claims(registry, outbox, self._slots)
+        self.rhythm = Rhythm(registry.horizon)
+        """Of the ticks: how long it is to the next one."""
+        self._claims = Claims(registry, outbox, self._slots, self.rhythm)
         self._cut: dict[UUID, Lease] = {}
         self._claiming = asyncio.Lock()
         self._renewed: dict[Task, Lease] = {}

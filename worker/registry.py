@@ -15,6 +15,7 @@ from worker.model import Change, CheckResult, Lease, RawRow
 from worker.ports import Recorded
 from worker.registry_connection import RegistryConnection
 from worker.registry_rows import read_change, read_recorded, read_row, write_result
+from worker.rhythm import LONGEST
 
 TEND_BATCH = 500
 """Rows whose schedule a tick looks at."""
@@ -24,9 +25,6 @@ CHANGES_BATCH = 500
 LEASE_MARGIN_SECONDS = 15.0
 CLOCK_TOLERANCE = timedelta(seconds=10)
 """The same as in platform.tend_database_schedules."""
-TICK_JITTER = 0.4
-"""By how much of itself a tick may be longer or shorter: of replicas whose ticks kept their phases,
-the one that claims just behind another one would get next to nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class Pace:
     @classmethod
     def of(cls, tick_seconds: float, deadline_seconds: float) -> Pace:
         """Derive it from the settings, in seconds."""
-        horizon = (1 + TICK_JITTER) * tick_seconds
+        horizon = LONGEST * tick_seconds
         # A check may start a horizon after its claim: long ticks need more than the usual margin.
         margin = max(LEASE_MARGIN_SECONDS, horizon + LEASE_MARGIN_SECONDS / 2)
         return cls(timedelta(seconds=horizon), timedelta(seconds=deadline_seconds + margin))

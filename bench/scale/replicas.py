@@ -36,8 +36,8 @@ class _Found:
     windows: list[Spent] = field(default_factory=list)
     missed: int = 0
     twice: int = 0
-    uneven: float = 0.0
-    """By what share of the fair one the most uneven process differed from it."""
+    uneven: float = 1.0
+    """How many times the smallest share the largest was, in the more uneven turn."""
 
 
 def measure(servers: Fleet, registry: Registry, report: Report) -> None:
@@ -78,8 +78,7 @@ def _measure(running: list[Worker], registry: Registry, journal: Journal, found:
     checks = asyncio.run(journal.read())
     found.missed += missed(checks, INTERVAL_SECONDS, since, until)
     found.twice += twice(checks, INTERVAL_SECONDS, since, until)
-    uneven = max(abs(share * len(shares) / sum(shares) - 1) for share in shares)
-    found.uneven = max(found.uneven, uneven)
+    found.uneven = max(found.uneven, max(shares) / max(1, min(shares)))
 
 
 def _report(count: int, found: _Found, of_one: _Found, report: Report) -> None:
@@ -93,7 +92,7 @@ def _report(count: int, found: _Found, of_one: _Found, report: Report) -> None:
     if count > 1:
         ratio = spent.worker_us / cheapest(of_one.windows).worker_us
         report.add(
-            Row(f"{what}: a share differs from the fair one by", found.uneven * 100, "%", 20.0),
+            Row(f"{what}: the largest share, of the smallest", found.uneven, "x", 1.2),
             Row(f"{what}: CPU a check, of one's", ratio, "x", 1.1),
         )
 

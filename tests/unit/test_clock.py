@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from worker.clock import Clock
 
@@ -41,6 +42,29 @@ async def test_a_job_that_takes_longer_than_its_interval_never_runs_twice_at_onc
     await asyncio.sleep(10 * EVERY_SECONDS)
     clock.stop()
     assert most == 1
+
+
+async def test_a_gap_counts_from_the_start_of_a_run_and_is_asked_for_after_it() -> None:
+    clock, moments, asked, done = Clock(), list[float](), list[int](), asyncio.Event()
+
+    async def job() -> None:
+        moments.append(time.monotonic())
+        await asyncio.sleep(1.5 * EVERY_SECONDS)
+        if len(moments) == 3:
+            done.set()
+
+    def gap() -> float:
+        asked.append(len(moments))
+        return 2 * EVERY_SECONDS
+
+    clock.every(600 * EVERY_SECONDS, job, "tick", gap=gap)
+    clock.start()
+    async with asyncio.timeout(100 * EVERY_SECONDS):
+        await done.wait()
+    clock.stop()
+    assert asked[:2] == [1, 2]
+    gaps = [after - before for before, after in pairwise(moments)]
+    assert 1.9 * EVERY_SECONDS < min(gaps) < 3.2 * EVERY_SECONDS
 
 
 async def test_a_job_that_was_planned_an_hour_ahead_is_brought_back() -> None:
