@@ -8,10 +8,11 @@ FOR ?= 0
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
 
+# What is there stays: another interpreter's environment over it would be a mixture of both.
 .venv/.demo: pyproject.toml
 	@sh demo/install.sh python $(PYTHON)
 	@echo "installing what the demo needs into .venv"
-	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[demo]'
 	@touch $@
 
