@@ -44,7 +44,9 @@ class Clock:
             with contextlib.suppress(asyncio.CancelledError):  # only `stop` cancels a job
                 await job()
                 if gap is not None:
-                    self._plan(name, gap() - (time.monotonic() - began))
+                    # Once this run is over, for APScheduler skips what is due during one.
+                    left = gap() - (time.monotonic() - began)
+                    asyncio.get_running_loop().call_soon(self._plan, name, left)
 
         self._scheduler.add_job(
             fire,
@@ -71,8 +73,9 @@ class Clock:
 
     def _plan(self, name: str, seconds: float) -> None:
         """Fire a job next in so many seconds, at once where they have passed."""
-        soon = datetime.now(UTC) + timedelta(seconds=max(0.0, seconds))
-        self._scheduler.modify_job(name, next_run_time=soon)
+        if self._scheduler.running:
+            soon = datetime.now(UTC) + timedelta(seconds=max(0.0, seconds))
+            self._scheduler.modify_job(name, next_run_time=soon)
 
     def _look(self) -> None:
         now = datetime.now(UTC)

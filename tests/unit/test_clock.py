@@ -67,6 +67,23 @@ async def test_a_gap_counts_from_the_start_of_a_run_and_is_asked_for_after_it() 
     assert 1.9 * EVERY_SECONDS < min(gaps) < 3.2 * EVERY_SECONDS
 
 
+async def test_a_run_that_outlasts_its_gap_is_followed_at_once() -> None:
+    clock, runs, again = Clock(), 0, asyncio.Event()
+
+    async def job() -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 2:
+            again.set()
+        await asyncio.sleep(2 * EVERY_SECONDS)
+
+    clock.every(600 * EVERY_SECONDS, job, "tick", gap=lambda: EVERY_SECONDS)
+    clock.start()
+    async with asyncio.timeout(100 * EVERY_SECONDS):
+        await again.wait()
+    clock.stop()
+
+
 async def test_a_job_that_was_planned_an_hour_ahead_is_brought_back() -> None:
     clock, fired = Clock(), asyncio.Event()
 
