@@ -24,6 +24,7 @@ WORKER_PASSWORD = "bench-worker"
 PASSWORD = "bench-secret"
 MANY = {"max_connections": "300"}
 POLL_SECONDS = 0.25
+LONGEST_POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,8 @@ class Registry:
                     return
                 passed = time.monotonic() - began
                 half_of_the_rest = passed * (rows - done) / max(done, 1) / 2
-                await asyncio.sleep(max(POLL_SECONDS, min(passed, half_of_the_rest)))
+                wait = min(passed, half_of_the_rest, LONGEST_POLL_SECONDS)
+                await asyncio.sleep(max(POLL_SECONDS, wait))
 
     async def empty(self) -> None:
         """Remove every row, and what they leave behind."""

@@ -65,7 +65,9 @@ def measure(servers: Fleet, engine: Engine, report: Report) -> None:
     add(aims.FLOOR, floor)
     add("wire probe", best(rungs["wire"]), AIMS[engine])
     add(aims.FLOOR_AT_ITS_PACE, _ask(_order("floor", engine, url, {}, pace=PACE)))
-    add("wire probe, at its pace", _ask(_order("wire", engine, url, {}, pace=PACE)))
+    probe = _ask(_order("wire", engine, url, {}, pace=PACE)).cpu_us
+    note = aims.of_the_paced_floor(report, engine, probe)
+    report.add(Row(f"{engine}: wire probe, at its pace", probe, "us CPU", note=note))
     for (_, below), (way, reached) in pairwise(rungs.items()):
         report.add(Row(f"{engine}: {RUNGS[way]}", _height(below, reached), "us CPU"))
     tls = {"tls": {"ca": servers.authority}}

@@ -40,15 +40,14 @@ def measure(servers: Fleet, registry: Registry, engine: Engine, report: Report) 
         paced = measure_windows([worker], registry, WINDOWS, partial(time.sleep, PACED_SECONDS))
         worker.stop()
         at_once = [_hurry(start, registry) for _ in range(WINDOWS)]
-    its = aims.here(report, engine, REGISTRY_AIM)
-    for name, windows, floor in (
-        ("at its pace", paced, aims.FLOOR_AT_ITS_PACE),
-        ("all due at once", at_once, aims.FLOOR),
-    ):
+    mine, its = (aims.here(report, engine, aim) for aim in (AIMS[engine], REGISTRY_AIM))
+    for name, windows in (("at its pace", paced), ("all due at once", at_once)):
         what = f"{engine}: whole path, {name}"
         spent = cheapest(windows)
-        mine = aims.here(report, engine, AIMS[engine], floor)
-        note = ", ".join(filter(None, (f"{spent.rate:,.0f} a second", mine)))
+        floors = (
+            aims.of_the_paced_floor(report, engine, spent.worker_us) if windows is paced else ""
+        )
+        note = ", ".join(filter(None, (f"{spent.rate:,.0f} a second", floors, mine)))
         report.add(
             Row(what, spent.worker_us, "us CPU", AIMS[engine], note),
             Row(f"{what}, the registry", spent.registry_us, "us CPU", REGISTRY_AIM, its),

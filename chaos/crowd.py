@@ -53,9 +53,6 @@ class Scale:
     interval: int = 30
     deadline: int = 30
     rounds: int = 2
-    percentile: int = 50
-    """Whose latencies are compared: on a busy machine the quick ones tell of the worker, and the
-    quickest of all of luck."""
 
     @property
     def config(self) -> dict[str, object]:
@@ -148,7 +145,7 @@ def _compare(scale: Scale, what: str, alone: Side, beside: Side, began: float) -
     good_alone, good_beside = (side.good_ones(began, end) for side in (alone, beside))
     late = percentile((check.lateness for check in good_beside), 99)
     losses.expect(f"lateness p99 under 1 s ({late:.2f} s)", holds=late < LATENESS_BOUND_SECONDS)
-    before, now = (percentile(side.latencies, scale.percentile) for side in (alone, beside))
+    before, now = (percentile(side.latencies, 50) for side in (alone, beside))
     ratio = now / before
     losses.expect(f"latency as without them (x {ratio:.2f})", holds=ratio < LATENCY_RATIO_BOUND)
     is_healthy = all(check.reason == "ok" for check in good_beside)
@@ -160,8 +157,8 @@ def _compare(scale: Scale, what: str, alone: Side, beside: Side, began: float) -
     figures = {
         "lateness p99": late,
         "lateness p99 alone": percentile((check.lateness for check in good_alone), 99),
-        f"latency p{scale.percentile}": now,
-        f"latency p{scale.percentile} alone": before,
+        "latency p50": now,
+        "latency p50 alone": before,
         "ratio": ratio,
     }
     return Finding(f"{scale.bad} of {scale.good + scale.bad} targets {what}", figures, losses.found)

@@ -15,7 +15,7 @@ STRAY_AMONG_FEW = 0.02
 """The same where ticks are kept apart: two that fall together have to part."""
 PULL = STRAY - STRAY_AMONG_FEW
 """How much of a tick it waits longer that claims right behind another replica."""
-FEW = 12
+FEW = 20
 """So many replicas keep their ticks apart; among more, chance does as well, and sooner."""
 REMEMBERED = 8
 """Over about how many claims it is told how many replicas there are."""
