@@ -611,3 +611,34 @@ async def test_a_row_that_there_is_no_slot_for_any_more_is_given_back() -> None:
     await narrow.dispatcher.tick()
     assert narrow.registry.given_back == {row.identity.database_id: row.lease}
     await narrow.dispatcher.drain(grace=0)
+
+
+def longest_gap_of(bench: Bench) -> float:
+    """Let chance draw the longest gap from now on, and tell what it is."""
+    bench.dispatcher.rhythm._uniform = lambda _, most: most
+    return bench.dispatcher.rhythm.gap()
+
+
+async def test_the_next_tick_comes_sooner_after_one_that_came_late(bench: Bench) -> None:
+    by_chance = longest_gap_of(bench)
+    bench.registry.due = [make_row(due_in=0.1)]
+    await bench.dispatcher.tick()
+    assert bench.dispatcher.rhythm.gap() < 0.8 * by_chance
+
+
+async def test_a_claim_that_fills_the_slots_tells_nothing_of_other_replicas(bench: Bench) -> None:
+    by_chance = longest_gap_of(bench)
+    bench.registry.due = [make_row(due_in=0.1) for _ in range(4)]
+    await bench.dispatcher.tick()
+    assert bench.dispatcher.rhythm.gap() == by_chance
+
+
+async def test_a_claim_of_known_rows_tells_nothing_of_other_replicas(bench: Bench) -> None:
+    by_chance = longest_gap_of(bench)
+    row = await bench.remember()
+    bench.make_due(row)
+    await bench.suffer_an_outage(lasting=10)
+    bench.registry.due = [replace(row, lease=make_row(due_in=0.1).lease)]
+    await bench.dispatcher.tick()
+    assert not bench.registry.due
+    assert bench.dispatcher.rhythm.gap() == by_chance

@@ -10,7 +10,7 @@ import pytest
 
 from testbed.fakes import make_row
 from worker.model import RawRow
-from worker.rhythm import LONGEST, STRAY, Rhythm
+from worker.rhythm import FEW, LONGEST, PULL, STRAY, STRAY_AMONG_FEW, Rhythm
 
 TICK_SECONDS = 1.0
 HORIZON_SECONDS = LONGEST * TICK_SECONDS
@@ -84,7 +84,18 @@ def test_few_replicas_do_parts_of_a_minute_within_a_fifth_of_each_other(
 
 
 def test_of_many_replicas_none_is_left_with_next_to_nothing() -> None:
-    assert min(minute_of(20, seed=1).shares().values()) > 0.4
+    assert min(minute_of(40, seed=1).shares().values()) > 0.3
+
+
+@pytest.mark.parametrize(
+    ("replicas", "ticks"),
+    [(FEW // 2, 1 + STRAY_AMONG_FEW + PULL * (1 - 2 / FEW)), (2 * FEW, LONGEST)],
+)
+def test_ticks_are_left_to_chance_only_among_many(replicas: int, ticks: float) -> None:
+    rhythm = Rhythm(HORIZON_SECONDS, lambda _, most: most)
+    for _ in range(50):
+        rhythm.note_claim([make_row(due_in=HORIZON_SECONDS - TICK_SECONDS / replicas)])
+    assert rhythm.gap() == pytest.approx(ticks * TICK_SECONDS, abs=1e-3)
 
 
 def test_the_ticks_of_a_single_replica_last_what_is_set_on_average() -> None:
