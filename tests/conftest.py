@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,12 @@ SCHEMA = Path(__file__).parent.parent / "schema"
 TEMPLATE = "registry_template"
 WORKER_ROLE = "health_worker_login"
 WORKER_PASSWORD = "worker-secret"
+
+
+def pytest_configure() -> None:
+    """Let what the tests start hear SIGINT, which a suite in the background is made to ignore."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
