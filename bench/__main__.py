@@ -11,7 +11,7 @@ from bench import documents, single, startup, whole_path
 from bench.scale import growth, million, replicas, steady
 from bench.servers import Fleet, Registry, fleet, registry
 from bench.table import Report
-from worker.model import Engine
+from worker.words import Engine
 
 BUILD = Path("build")
 Part = Callable[[Fleet, Registry, Report], None]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from bench.table import Report
-from worker.model import Engine
+from worker.words import Engine
 
 FLOOR = "floor"
 FLOOR_AT_ITS_PACE = "floor, at its pace"

@@ -15,11 +15,12 @@ from typing import Any, Literal, Self
 from uuid import UUID
 
 from worker.check import Checker
-from worker.model import Engine, Identity, Lease, RawRow, Status
+from worker.model import Identity, Lease, RawRow
 from worker.network import Network
 from worker.plan import Host
 from worker.ports import Probe
 from worker.stopwatch import Stopwatch
+from worker.words import Engine, Status
 
 Rung = Literal["spoken", "addressed", "phased"]
 """Bare words; with address rules; and with phases. Bounds in time make it whole."""

@@ -17,7 +17,7 @@ from testbed.mongodb import MongoDBOptions, MongoDBServer
 from testbed.postgresql import PostgreSQLOptions, PostgreSQLServer
 from testbed.redis import RedisOptions, RedisServer
 from worker import schema_files
-from worker.model import Engine
+from worker.words import Engine
 
 WORKER_ROLE = "bench_worker"
 WORKER_PASSWORD = "bench-worker"

@@ -16,7 +16,7 @@ from bench import aims, peers
 from bench.servers import Fleet
 from bench.subject import Figures, Order, Way, best
 from bench.table import Report, Row
-from worker.model import Engine
+from worker.words import Engine
 
 ROUNDS = 5
 PACE = 300.0

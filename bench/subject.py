@@ -18,9 +18,9 @@ from bench.rungs import Check, strip
 from worker import connection, probes
 from worker.addresses import AddressRules
 from worker.app import run_loop
-from worker.model import Engine
 from worker.network import Network
 from worker.plan import Config
+from worker.words import Engine
 
 Ask = Callable[[], Awaitable[object]]
 Way = Literal[

@@ -13,7 +13,7 @@ from bench.servers import Fleet, Registry
 from bench.table import Report, Row
 from testbed.worker import Worker
 from worker.app import REFRESH_SECONDS
-from worker.model import Engine
+from worker.words import Engine
 
 AIMS = {Engine.REDIS: 250.0, Engine.MONGODB: 500.0, Engine.POSTGRESQL: 500.0}
 REGISTRY_AIM = 100.0

@@ -13,8 +13,9 @@ from uuid import UUID, uuid4
 
 from worker.check import Check, Checker
 from worker.errors import RegistryUnavailableError
-from worker.model import Change, CheckResult, Event, Identity, Lease, RawRow, Reason, Status
+from worker.model import Change, CheckResult, Identity, Lease, RawRow
 from worker.ports import Kept, Level, Recorded
+from worker.words import Event, Reason, Status
 
 INTERVAL_SECONDS = 5.0
 

@@ -6,8 +6,9 @@ import time
 from typing import NamedTuple
 from uuid import UUID
 
-from worker.model import Change, CheckResult, Event, Status
+from worker.model import Change, CheckResult
 from worker.ports import Kept, Level, Log, Registry
+from worker.words import Event, Status
 
 KEPT_SECONDS = 600.0
 """How long is known what an outage has logged; the registry asks half a minute after it."""

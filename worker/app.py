@@ -15,11 +15,11 @@ from worker.compose import Parts, build
 from worker.crash import tell
 from worker.errors import RegistryUnavailableError, WorkerError
 from worker.exposition import Bounds, Exposition, Vitals
-from worker.model import Event
 from worker.settings import Settings
 from worker.signals import Signals
 from worker.spellings import secrets_of
 from worker.watchdog import Pulse
+from worker.words import Event
 
 REFRESH_SECONDS = 15.0
 SWITCH_SECONDS = 0.0005

@@ -6,8 +6,9 @@ import math
 import time
 from dataclasses import dataclass
 
-from worker.model import CheckResult, Event
+from worker.model import CheckResult
 from worker.ports import Log
+from worker.words import Event
 
 WARNING_SECONDS = 60.0
 SHRINKING = 0.9

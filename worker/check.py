@@ -11,13 +11,14 @@ from typing import Any
 
 from worker.crash import tell
 from worker.errors import ADVICE, ProbeError, forget_frames, translate
-from worker.model import Answer, CheckResult, Event, Identity, Phase, RawRow, Reason
+from worker.model import Answer, CheckResult, Identity, RawRow
 from worker.plan import Plan
 from worker.ports import Log
 from worker.quoting import clean
 from worker.scrubbing import scrub_quotes
 from worker.spellings import secrets_of
 from worker.target import Probes, Reject, Target, make_target
+from worker.words import Event, Phase, Reason
 
 Check = Callable[[], Coroutine[Any, Any, CheckResult]]
 """A check that is ready: everything about the row is known, and nobody was contacted."""

@@ -18,11 +18,12 @@ from worker.check import Checker
 from worker.crash import tell
 from worker.deliver import check_facts
 from worker.errors import WorkerError
-from worker.model import CheckResult, Reason, Status
+from worker.model import CheckResult
 from worker.network import AddressRules, Network
 from worker.once import IncompleteError, check_once
 from worker.spellings import secrets_of
 from worker.unregistered import make_row
+from worker.words import Reason, Status
 
 PROGRAM = "health-worker"
 EXIT_UNHEALTHY = 1

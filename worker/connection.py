@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from worker.errors import ProbeError
-from worker.model import Reason
 from worker.scrubbing import MASK
+from worker.words import Reason
 
 MAX_URL_CHARACTERS = 16_384
 MAX_PORT = 65_535

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 from worker.errors import ProbeError
 from worker.lanes import Lane
-from worker.model import Reason
 from worker.plan import TlsRules
 from worker.tls import build_context, count_certificates
+from worker.words import Reason
 
 MAX_CHARACTERS = 2_000_000
 """Of the authorities whose contexts are kept; their memory is eleven times as much."""

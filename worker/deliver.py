@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from worker.fleet import Fleet
-from worker.model import CheckResult, Event, RawRow, Reason
+from worker.model import CheckResult, RawRow
 from worker.ports import Log, Meter
+from worker.words import Event, Reason
 
 REPEAT_SECONDS = 60.0
 """How long a trouble of ours that was said is not said again."""

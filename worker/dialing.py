@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import aiohappyeyeballs
 
 from worker.errors import ProbeError, translate
-from worker.model import Reason
+from worker.words import Reason
 
 IPAddress = IPv4Address | IPv6Address
 

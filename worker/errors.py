@@ -8,8 +8,8 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from worker.model import Reason
 from worker.quoting import quoted
+from worker.words import Reason
 
 
 class ProbeError(Exception):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection
 
-from worker.model import DatabaseState, Identity, Lines, Status
+from worker.model import DatabaseState, Identity, Lines
+from worker.words import Status
 
 SERIES = {
     "database_health_up": "1 healthy or degraded, 0 unhealthy, absent while unknown",

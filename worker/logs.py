@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Any, Literal, TextIO
 
 from worker.crash import tell
-from worker.model import Event
 from worker.ports import Level, Log
 from worker.scrubbing import scrub
+from worker.words import Event
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from datetime import timedelta
 from heapq import heapify, heappop, heappush
 from uuid import UUID
 
-from worker.model import RawRow, Status
+from worker.model import RawRow
+from worker.words import Status
 
 MAX_STALE = 4
 """Entries of the queue for each row, from which on it is made anew: a check makes two."""

@@ -18,8 +18,9 @@ from prometheus_client.openmetrics import exposition as openmetrics
 
 from worker import fleet_series
 from worker.fleet import Fleet
-from worker.model import CheckResult, Engine, Phase, Reason, Status
+from worker.model import CheckResult
 from worker.pages import OPENMETRICS, Page
+from worker.words import Engine, Phase, Reason, Status
 
 PREFIX = "database_health"
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)

@@ -13,11 +13,11 @@ from worker.addresses import AddressRules, IPAddress
 from worker.dialing import blame, open_first
 from worker.errors import ProbeError, translate
 from worker.handshakes import Handshakes
-from worker.model import Phase, Reason
 from worker.plan import Host, TlsRules
 from worker.resolver import SILENT_RESOLVER, Resolver
 from worker.stopwatch import Stopwatch
 from worker.tls import TlsSession
+from worker.words import Phase, Reason
 
 __all__ = ["MAX_REPLY", "AddressRules", "Connection", "Network"]
 

@@ -15,8 +15,9 @@ from worker.announce import Announcer
 from worker.errors import BadResultsError, RegistryUnavailableError
 from worker.fleet import Fleet
 from worker.memory import Memory
-from worker.model import CheckResult, Lease, RawRow, Reason
+from worker.model import CheckResult, Lease, RawRow
 from worker.ports import Meter, Recorded, Registry
+from worker.words import Reason
 
 BATCH = 500
 """Results that are recorded by one statement."""

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from worker.errors import ProbeError
-from worker.model import Reason
 from worker.spellings import secret_forms
+from worker.words import Reason
 
 MAX_MILLISECONDS = 300_000
 MAX_CA_CHARACTERS = 65_536

@@ -9,17 +9,9 @@ from typing import Literal, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 from worker.connection import ConnectionString
-from worker.model import (
-    Answer,
-    Change,
-    CheckResult,
-    Event,
-    Lease,
-    RawRow,
-    Reason,
-    Status,
-)
+from worker.model import Answer, Change, CheckResult, Lease, RawRow
 from worker.plan import Config, Plan
+from worker.words import Event, Reason, Status
 
 P = TypeVar("P", bound=Plan)
 Level = Literal["debug", "info", "warn", "error"]

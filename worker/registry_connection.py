@@ -17,7 +17,6 @@ from worker.errors import (
     SchemaError,
     WorkerError,
 )
-from worker.model import Event
 from worker.ports import Log, Meter
 from worker.registry_faults import (
     BAD_DATA,
@@ -28,6 +27,7 @@ from worker.registry_faults import (
 )
 from worker.registry_session import ask, terminate
 from worker.registry_troubles import READS, Call, Troubles
+from worker.words import Event
 
 SCHEMA_VERSION = 8
 """The oldest version of the registry's functions that this worker can use."""

@@ -8,18 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from worker.model import (
-    Change,
-    CheckResult,
-    DatabaseState,
-    Identity,
-    Lease,
-    RawRow,
-    Reason,
-    Status,
-)
+from worker.model import Change, CheckResult, DatabaseState, Identity, Lease, RawRow
 from worker.ports import Kept, Recorded
 from worker.quoting import clean, cut
+from worker.words import Reason, Status
 
 MAX_NAME = 200
 """Characters of a database's name that logs and metrics show."""

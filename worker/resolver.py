@@ -19,7 +19,7 @@ import dns.rdatatype
 import dns.resolver
 
 from worker.errors import ProbeError
-from worker.model import Reason
+from worker.words import Reason
 
 IPAddress = IPv4Address | IPv6Address
 

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from worker.errors import ProbeError
-from worker.model import Reason
 from worker.quoting import quoted
 from worker.saslprep import prepare
+from worker.words import Reason
 
 MAX_ITERATIONS = 200_000
 MIN_ITERATIONS = 4_096

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from worker.model import Phase
+from worker.words import Phase
 
 
 class Stopwatch:

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from worker.model import CheckResult, Status
+from worker.model import CheckResult
+from worker.words import Status
 
 FILE_COLUMNS = 160
 WIDE_COLUMNS = 110

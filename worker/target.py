@@ -10,9 +10,10 @@ from typing import Any
 
 from worker import connection
 from worker.errors import ProbeError
-from worker.model import Engine, Identity, Lease, RawRow, Reason
+from worker.model import Identity, Lease, RawRow
 from worker.plan import Config, Plan, RowConfig
 from worker.ports import Probe
+from worker.words import Engine, Reason
 
 Probes = Mapping[Engine, Probe[Any]]
 MAX_CONFIG_CHARACTERS = 262_144

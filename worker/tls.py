@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from worker.errors import ProbeError
-from worker.model import Reason
 from worker.plan import TlsRules
+from worker.words import Reason
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!aNULL"
 """Those of TLS 1.2, without finite-field groups, whose size the server chooses: one of 10,000 bits

@@ -9,7 +9,8 @@ from uuid import UUID
 
 from worker.connection import mask
 from worker.errors import WorkerError
-from worker.model import Engine, Identity, Lease, RawRow, Status
+from worker.model import Identity, Lease, RawRow
+from worker.words import Engine, Status
 
 NOBODY = UUID(int=0)
 SCHEMES = {

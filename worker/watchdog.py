@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from worker.model import Event
+from worker.words import Event
 
 STUCK_SECONDS = 120.0
 ALIVE_SECONDS = 30.0

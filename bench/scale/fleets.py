@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from bench.servers import Fleet
 from testbed.misbehaving import MisbehavingServer, hang_up, mute, saying
 from testbed.ports import free_port, release_port
-from worker.model import Engine
+from worker.words import Engine
 
 Rows = list[Mapping[str, Any]]
 SHARES = {Engine.REDIS: 0.45, Engine.MONGODB: 0.45, Engine.POSTGRESQL: 0.1}

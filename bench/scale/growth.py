@@ -11,7 +11,7 @@ from bench.metering import Spent, cheapest, measure_windows, starting
 from bench.servers import Fleet, Registry
 from bench.table import Report, Row
 from worker.app import REFRESH_SECONDS
-from worker.model import Engine
+from worker.words import Engine
 
 SIZES = (100, 1_000, 10_000)
 CHECKS_A_SECOND = 110

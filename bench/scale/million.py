@@ -15,7 +15,7 @@ from bench import aims
 from bench.metering import starting
 from bench.servers import Fleet, Registry
 from bench.table import Report, Row
-from worker.model import Engine
+from worker.words import Engine
 
 ROWS = 1_000_000
 IN_TURN = 20_000

@@ -27,9 +27,9 @@ from tests.canary.rows import Row, flock
 from tests.canary.sabotage import lay
 from worker import schema_files, settings
 from worker.errors import WorkerError
-from worker.model import Event
 from worker.once import check_once
 from worker.ports import Level, Log
+from worker.words import Event
 
 # As much as a database administrator might ever write down.
 VERBOSE = {

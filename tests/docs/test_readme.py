@@ -10,8 +10,8 @@ import pytest
 from worker import fleet_series
 from worker.fleet import Fleet
 from worker.metrics import Metrics
-from worker.model import Event
 from worker.settings import SchemaSettings, Settings
+from worker.words import Event
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

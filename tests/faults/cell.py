@@ -27,11 +27,12 @@ from worker.deliver import Sinks
 from worker.errors import ADVICE
 from worker.fleet import Fleet
 from worker.metrics import Metrics
-from worker.model import Answer, CheckResult, Engine, Event, Identity, Lease, RawRow, Reason, Status
+from worker.model import Answer, CheckResult, Identity, Lease, RawRow
 from worker.network import Network
 from worker.plan import Config, Plan
 from worker.ports import Log, Probe
 from worker.target import Probes, Reject, Target, make_target
+from worker.words import Engine, Event, Reason, Status
 
 STATUSES = {
     Reason.OK: Status.HEALTHY,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from tests.faults.stage import Stage
-from worker.model import Engine
+from worker.words import Engine
 
 CONNECT_SECONDS = 0.5
 COMMAND_SECONDS = 0.4

@@ -15,9 +15,10 @@ from ipaddress import ip_network
 import pytest
 
 from tests.faults.stage import Stage
-from worker.model import CheckResult, Engine, Reason
+from worker.model import CheckResult
 from worker.network import AddressRules
 from worker.resolver import Resolver
+from worker.words import Engine, Reason
 
 
 class Way(StrEnum):

@@ -10,8 +10,8 @@ from testbed.mongodb_fake import MORE_TO_COME, Request, hello, reply
 from tests.faults.dialects import Dialect
 from tests.faults.matrix import Case
 from tests.faults.stage import Stage
-from worker.model import Engine
 from worker.probes.mongodb_wire import REQUEST_ID
+from worker.words import Engine
 
 CONNECT_SECONDS = 0.5
 QUICK: Mapping[str, object] = {"serverSelectionTimeoutMS": 500, "socketTimeoutMS": 500}

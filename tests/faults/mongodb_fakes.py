@@ -22,7 +22,8 @@ from tests.faults.matrix import Case, Make
 from tests.faults.mongodb_cases import MONGODB, QUICK, case
 from tests.faults.socket_faults import talking
 from tests.faults.stage import Stage
-from worker.model import CheckResult, Reason
+from worker.model import CheckResult
+from worker.words import Reason
 
 FORBIDDEN = "127.0.0.2"
 """Loopback, too, but the rules of these rows allow 127.0.0.1 alone."""

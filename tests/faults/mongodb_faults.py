@@ -20,7 +20,7 @@ from tests.faults.shortfalls import (
     UNFINISHED,
 )
 from tests.faults.socket_faults import at, makers
-from worker.model import Engine, Reason
+from worker.words import Engine, Reason
 
 _MAKERS: dict[str, Make] = {
     **mongodb_single.MAKERS,

@@ -15,8 +15,9 @@ from tests.faults.matrix import Case, Make
 from tests.faults.mongodb_cases import CONNECT_SECONDS, PATIENT, QUICK
 from tests.faults.mongodb_fakes import FORBIDDEN
 from tests.faults.stage import Stage
-from worker.model import CheckResult, Reason
+from worker.model import CheckResult
 from worker.resolver import Resolver
+from worker.words import Reason
 
 NAME = "cluster.db.test"
 SRV = f"_mongodb._tcp.{NAME}.", "SRV"

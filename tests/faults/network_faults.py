@@ -16,9 +16,10 @@ from tests.faults.dialects import POSTGRESQL, REDIS, Dialect
 from tests.faults.matrix import Case, Expected, Fault, Make, Shortfall, expect, ways
 from tests.faults.shortfalls import ADDRESS_RULES, LOOK_UP
 from tests.faults.stage import Stage
-from worker.model import CheckResult, Reason
+from worker.model import CheckResult
 from worker.network import AddressRules
 from worker.resolver import Resolver
+from worker.words import Reason
 
 NAME = "database.test"
 

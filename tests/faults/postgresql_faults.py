@@ -22,7 +22,7 @@ from tests.faults.mongodb_cases import MONGODB
 from tests.faults.shortfalls import ANOTHER, CLEAR_PASSWORD, ENDLESS, HUGE, ITERATIONS, STRANGER
 from tests.faults.socket_faults import another_engine, makers, talking
 from tests.faults.stage import Stage
-from worker.model import Engine, Reason
+from worker.words import Engine, Reason
 
 
 def case(

@@ -17,7 +17,7 @@ from tests.faults.mongodb_cases import MONGODB
 from tests.faults.shortfalls import ANOTHER, HUGE
 from tests.faults.socket_faults import another_engine, makers
 from tests.faults.stage import Stage
-from worker.model import Engine, Reason
+from worker.words import Engine, Reason
 
 
 def case(

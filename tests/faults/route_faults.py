@@ -15,9 +15,9 @@ from tests.faults.dialects import POSTGRESQL, REDIS, Dialect
 from tests.faults.matrix import Case, Expected, Fault, Make, Shortfall, every_way, expect, ways
 from tests.faults.shortfalls import LOOK_UP, OWN_NETWORK
 from tests.faults.stage import Stage
-from worker.model import Engine, Reason
 from worker.network import AddressRules
 from worker.resolver import Resolver
+from worker.words import Engine, Reason
 
 NAME = "database.test"
 

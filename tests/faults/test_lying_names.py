@@ -33,9 +33,9 @@ from tests.faults.dialects import PATIENT, QUICK, REDIS
 from tests.faults.matrix import Case, Expected, Way, expect
 from tests.faults.mongodb_cases import MONGODB
 from worker.dialing import MAX_ADDRESSES
-from worker.model import Engine, Reason
 from worker.probes.mongodb_members import MAX_HOSTS
 from worker.resolver import Resolver
+from worker.words import Engine, Reason
 
 NAME = "lies.db.test"
 SRV = "_mongodb._tcp."

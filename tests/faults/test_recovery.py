@@ -13,7 +13,7 @@ from testbed.redis import RedisServer
 from tests.faults.cell import logging_to_a_buffer, make_row, probe_table
 from tests.faults.matrix import Case, Way
 from worker.check import Checker
-from worker.model import Engine, Reason
+from worker.words import Engine, Reason
 
 # PyMongo leaves sockets that could not connect to the garbage collection.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

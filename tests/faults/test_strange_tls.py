@@ -28,10 +28,10 @@ from tests.faults.dialects import POSTGRESQL, REDIS, Dialect
 from tests.faults.matrix import Case, Expected, Way, expect
 from tests.faults.mongodb_cases import MONGODB
 from tests.faults.stage import Stage
-from worker.model import Engine, Reason
 from worker.network import MAX_REPLY
 from worker.plan import TlsRules
 from worker.tls import build_context
+from worker.words import Engine, Reason
 
 every_engine = pytest.mark.parametrize(
     "dialect", [REDIS, POSTGRESQL, MONGODB], ids=lambda dialect: str(dialect.engine)

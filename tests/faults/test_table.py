@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.faults import shortfalls
 from tests.faults.matrix import Expected, Shortfall, Way
 from tests.faults.table import ROWS
-from worker.model import Engine, Reason
+from worker.words import Engine, Reason
 
 README = Path(__file__).parent.parent.parent / "README.md"
 NOT_A_FAULT_TO_MAKE = {Reason.SLOW, Reason.UNDECRYPTABLE}

@@ -10,13 +10,13 @@ import pytest
 
 from worker.connection import split
 from worker.errors import ProbeError
-from worker.model import Reason
 from worker.network import AddressRules, Network
 from worker.plan import Config
 from worker.ports import Probe
 from worker.probes.drivers.mongodb import MongoDBDriverProbe
 from worker.probes.mongodb import MongoDBProbe
 from worker.probes.mongodb_plan import MongoDBPlan
+from worker.words import Reason
 
 KINDS = ("wire", "pymongo", "motor")
 every_kind = pytest.mark.parametrize("kind", KINDS)

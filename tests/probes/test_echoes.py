@@ -17,10 +17,10 @@ from testbed.misbehaving import Caller, Conversation, MisbehavingServer, answeri
 from testbed.mongodb_fake import greeting, hello, member, refusing, signing_in, speaking
 from tests.unit.nouns import row
 from worker.check import Checker
-from worker.model import Engine, Reason
 from worker.network import AddressRules, Network
 from worker.probes import table
 from worker.resolver import IPAddress, Resolver
+from worker.words import Engine, Reason
 
 WORD = "hunter2-canary-secret"
 ODD = "hunter2: ä/?%41"

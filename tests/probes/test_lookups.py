@@ -10,9 +10,10 @@ from testbed.faulty_nameserver import HANGS, FaultyNameserver
 from testbed.redis import RedisServer
 from worker import probes
 from worker.check import Checker
-from worker.model import RawRow, Reason
+from worker.model import RawRow
 from worker.network import AddressRules, Network
 from worker.resolver import Resolver
+from worker.words import Reason
 
 GOOD = "good.test"
 CONFIG = '{"connectTimeout": 20000, "commandTimeout": 20000, "retryStrategy": {"maxAttempts": 1}}'

@@ -14,8 +14,8 @@ from tests.probes.mongodb_asking import (
     make_probe,
 )
 from worker.connection import split
-from worker.model import Phase, Reason
 from worker.plan import Config
+from worker.words import Phase, Reason
 
 # PyMongo leaves sockets that could not connect to the garbage collection.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

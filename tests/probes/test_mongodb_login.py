@@ -13,12 +13,12 @@ import pytest
 from testbed.mongodb_fake import SALT
 from worker.connection import split
 from worker.errors import ProbeError
-from worker.model import Reason
 from worker.plan import Config
 from worker.probes.mongodb_login import Login, sign_in
 from worker.probes.mongodb_plan import MongoDBPlan, make_plan
 from worker.probes.mongodb_wire import Conversation, read_error
 from worker.scram import SaltedPasswords
+from worker.words import Reason
 
 NEW, OLD = "SCRAM-SHA-256", "SCRAM-SHA-1"
 ITERATIONS = 4_096

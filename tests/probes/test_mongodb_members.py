@@ -11,10 +11,11 @@ import pytest
 from testbed.mongodb_fake import hello, member
 from worker.connection import split
 from worker.errors import ProbeError
-from worker.model import Answer, Reason
+from worker.model import Answer
 from worker.plan import Config, Host
 from worker.probes.mongodb_members import MAX_HOSTS, Search, Unsuitable, Visit, judge
 from worker.probes.mongodb_plan import MongoDBPlan, make_plan
+from worker.words import Reason
 
 PRIMARY = {"isWritablePrimary": True, "ismaster": True, "secondary": False}
 A, B, C = Host("a", 1), Host("b", 2), Host("c", 3)

@@ -9,10 +9,10 @@ import pytest
 
 from worker.connection import split
 from worker.errors import ProbeError
-from worker.model import Reason
 from worker.plan import Config, Host, TlsRules
 from worker.probes.mongodb import with_dns
 from worker.probes.mongodb_plan import MongoDBPlan, make_plan, txt_options
+from worker.words import Reason
 
 HOST = "mongodb://db.example.com"
 SIGNED_IN = "mongodb://app:pw-secret@db.example.com"

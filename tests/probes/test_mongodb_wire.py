@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from testbed.mongodb_fake import MORE_TO_COME, Request, reply
 from worker.errors import ProbeError
-from worker.model import Reason
 from worker.network import MAX_REPLY
 from worker.probes.mongodb_wire import REQUEST_ID, CommandError, Conversation, encode, read_error
+from worker.words import Reason
 
 OURS = Request(REQUEST_ID, is_legacy=False, command={})
 OP_MSG = 2013

@@ -10,11 +10,12 @@ from uuid import uuid4
 
 import pytest
 
-from worker.model import Engine, Identity, Lease, RawRow, Reason, Status
+from worker.model import Identity, Lease, RawRow
 from worker.network import AddressRules, Network
 from worker.probes import table
 from worker.scrubbing import scrub_quotes
 from worker.target import Probes, Reject, Target, make_target
+from worker.words import Engine, Reason, Status
 
 NETWORK = Network(AddressRules.build([], []))
 WAYS: dict[str, Probes] = {

@@ -12,13 +12,14 @@ from testbed.certificates import Certificates
 from testbed.postgresql import PostgreSQLOptions, PostgreSQLServer
 from worker.connection import split
 from worker.errors import ProbeError
-from worker.model import Answer, Phase, Reason
+from worker.model import Answer
 from worker.network import AddressRules, Network
 from worker.plan import Config
 from worker.ports import Probe
 from worker.probes.drivers.postgresql import PostgreSQLDriverProbe
 from worker.probes.postgresql import PostgreSQLProbe
 from worker.probes.postgresql_plan import PostgreSQLPlan
+from worker.words import Phase, Reason
 
 either = pytest.mark.parametrize("kind", ["wire", "drivers"])
 SHORT: Mapping[str, object] = {"connectTimeout": 300, "commandTimeout": 300}

@@ -12,12 +12,13 @@ from testbed.certificates import Certificates
 from testbed.redis import RedisOptions, RedisServer
 from worker.connection import split
 from worker.errors import ProbeError
-from worker.model import Answer, Phase, Reason
+from worker.model import Answer
 from worker.network import AddressRules, Network
 from worker.plan import Config
 from worker.ports import Probe
 from worker.probes.drivers.redis import RedisDriverProbe
 from worker.probes.redis import RedisPlan, RedisProbe, read_error
+from worker.words import Phase, Reason
 
 either = pytest.mark.parametrize("kind", ["wire", "drivers"])
 SHORT: Mapping[str, object] = {"connectTimeout": 300, "commandTimeout": 300}

@@ -45,7 +45,8 @@ from datetime import UTC, datetime
 from uuid import UUID
 from worker import app, logs, probes
 from worker.check import Checker
-from worker.model import Identity, Lease, RawRow, Status
+from worker.model import Identity, Lease, RawRow
+from worker.words import Status
 from worker.network import AddressRules, Network
 
 def row(engine, url, config):

@@ -16,10 +16,11 @@ from testbed.postgresql import PostgreSQLServer
 from worker import fleet_series
 from worker.errors import RegistryUnavailableError
 from worker.fleet import Fleet
-from worker.model import CheckResult, DatabaseState, Status
+from worker.model import CheckResult, DatabaseState
 from worker.refresh import CHANGES_BEFORE_ALL, Refresh
 from worker.registry import Registry
 from worker.registry_fleet import Facts, RegistryFleet
+from worker.words import Status
 
 Add = Callable[..., Awaitable[UUID]]
 Rows = Callable[..., Awaitable[list[Any]]]

@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from worker.model import CheckResult, Identity, Lease, RawRow, Reason, Status
+from worker.model import CheckResult, Identity, Lease, RawRow
+from worker.words import Reason, Status
 
 
 def identity(name: str = "a database", engine: str = "redis") -> Identity:

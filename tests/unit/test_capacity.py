@@ -8,7 +8,8 @@ import pytest
 
 from testbed.fakes import Lines, make_result, make_row
 from worker.capacity import Capacity
-from worker.model import CheckResult, Event, Reason
+from worker.model import CheckResult
+from worker.words import Event, Reason
 
 INTERVAL = 10.0
 

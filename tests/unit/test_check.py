@@ -13,9 +13,10 @@ from tests.unit.nouns import row
 from worker.check import Checker
 from worker.connection import ConnectionString
 from worker.errors import ProbeError
-from worker.model import Answer, CheckResult, Engine, Event, Phase, RawRow, Reason, Status
+from worker.model import Answer, CheckResult, RawRow
 from worker.plan import Config, Host, Plan
 from worker.ports import Level
+from worker.words import Engine, Event, Phase, Reason, Status
 
 SECRET = "hunter2-@é"
 URL = "redis://u:hunter2-%40%C3%A9@db.example"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from worker.connection import ConnectionString, split
 from worker.errors import ProbeError
-from worker.model import Reason
+from worker.words import Reason
 
 promise = settings(derandomize=True, max_examples=150, deadline=None)
 

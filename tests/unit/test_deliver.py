@@ -13,8 +13,9 @@ from worker import fleet_series
 from worker.deliver import MAX_TROUBLES, REPEAT_SECONDS, Sinks
 from worker.fleet import Fleet
 from worker.metrics import Metrics
-from worker.model import CheckResult, Event, Identity, Lease, RawRow, Reason, Status
+from worker.model import CheckResult, Identity, Lease, RawRow
 from worker.ports import Level
+from worker.words import Event, Reason, Status
 
 
 class Clock:

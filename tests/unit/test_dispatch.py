@@ -27,8 +27,9 @@ from worker.dispatch import CUT_OFF_PATIENCE_SECONDS, PATIENCE_SECONDS, Dispatch
 from worker.errors import RegistryUnavailableError
 from worker.fleet import Fleet
 from worker.handover import GATHER_SECONDS
-from worker.model import CheckResult, Event, RawRow, Reason
+from worker.model import CheckResult, RawRow
 from worker.outbox import Outbox
+from worker.words import Event, Reason
 
 
 class Bench:

@@ -9,7 +9,7 @@ import ssl
 import pytest
 
 from worker.errors import ProbeError, Rule, SettingsError, reading, translate
-from worker.model import Reason
+from worker.words import Reason
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from dataclasses import replace
 from tests.unit.nouns import identity, result
 from worker import fleet_series
 from worker.fleet import Fleet
-from worker.model import DatabaseState, Identity, Reason, Status
+from worker.model import DatabaseState, Identity
+from worker.words import Reason, Status
 
 
 def state(who: Identity, status: Status, checked_at: float) -> DatabaseState:

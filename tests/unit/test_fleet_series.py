@@ -9,7 +9,8 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from worker import fleet_series
 from worker.fleet import Fleet
 from worker.metrics import Metrics
-from worker.model import DatabaseState, Identity, Reason, Status
+from worker.model import DatabaseState, Identity
+from worker.words import Reason, Status
 
 HOSTILE_NAMES = ['a "quoted" one', "back\\slash", "two\nlines", "\\n", "", "{}=,", "日本"]
 

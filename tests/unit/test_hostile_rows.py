@@ -12,7 +12,6 @@ from tests.unit.nouns import row
 from worker.addresses import AddressRules
 from worker.connection import split
 from worker.errors import ProbeError
-from worker.model import Reason
 from worker.network import Network
 from worker.plan import TlsRules
 from worker.probes import table
@@ -21,6 +20,7 @@ from worker.scrubbing import MASK, scrub
 from worker.spellings import secrets_of
 from worker.target import Reject, Target, make_target
 from worker.tls import build_context
+from worker.words import Reason
 
 PROBES = table("wire", "pymongo", Network(AddressRules.allow_everything()))
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from worker import logs
-from worker.model import Event
 from worker.ports import Log
+from worker.words import Event
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from tests.unit.nouns import identity, result
 from worker import fleet_series
 from worker.fleet import Fleet
 from worker.metrics import Metrics
-from worker.model import Engine, Phase, Reason, Status
+from worker.words import Engine, Phase, Reason, Status
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.unit.nouns import identity, result, row
-from worker.model import Lease, Reason, Status
+from worker.model import Lease
+from worker.words import Reason, Status
 
 UNKNOWN = {Reason.MISCONFIGURED, Reason.UNDECRYPTABLE, Reason.BLOCKED}
 

@@ -13,11 +13,11 @@ from testbed.nameserver import nameserver
 from testbed.ports import free_port
 from worker.connection import split
 from worker.errors import ProbeError
-from worker.model import Engine, Reason
 from worker.network import AddressRules, Network
 from worker.plan import Config
 from worker.probes import table
 from worker.resolver import Resolver
+from worker.words import Engine, Reason
 
 URLS = {
     Engine.REDIS: "redis://u:pw-secret@{}",

@@ -16,9 +16,10 @@ from worker import fleet_series
 from worker.announce import Announcer
 from worker.errors import BadResultsError
 from worker.fleet import Fleet
-from worker.model import Change, CheckResult, Event, RawRow, Reason, Status
+from worker.model import Change, CheckResult, RawRow
 from worker.outbox import REFUSED, Outbox
 from worker.ports import Kept, Recorded
+from worker.words import Event, Reason, Status
 
 
 class Bench:

@@ -6,8 +6,8 @@ import pytest
 from pydantic import Field
 
 from worker.errors import ProbeError
-from worker.model import Reason
 from worker.plan import Config, Host, Plan, RowModel, TlsRules
+from worker.words import Reason
 
 
 class Model(RowModel):

@@ -22,7 +22,6 @@ from worker.errors import (
     RegistryUnavailableError,
     SchemaError,
 )
-from worker.model import Event
 from worker.outbox import LINGER_SECONDS, RETRY_SECONDS
 from worker.registry_connection import AFTERSHOCK_SECONDS, RegistryConnection
 from worker.registry_troubles import (
@@ -31,6 +30,7 @@ from worker.registry_troubles import (
     MAX_REFUSALS,
     Troubles,
 )
+from worker.words import Event
 
 HOURS_OF_FAILURES = 1200
 STALLS = range(12)

@@ -11,9 +11,10 @@ import pytest
 from testbed.fakes import Lines
 from testbed.worker import register
 from worker.announce import Announcer
-from worker.model import DatabaseState, Event, Reason, Status
+from worker.model import DatabaseState
 from worker.registry import Registry
 from worker.registry_fleet import RegistryFleet
+from worker.words import Event, Reason, Status
 
 NEWER = "asleep"
 

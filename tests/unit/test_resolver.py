@@ -17,8 +17,8 @@ import pytest
 from testbed.nameserver import nameserver
 from worker import resolver as module
 from worker.errors import ProbeError
-from worker.model import Reason
 from worker.resolver import Resolver
+from worker.words import Reason
 
 
 @pytest.fixture

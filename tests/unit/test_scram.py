@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from worker.errors import ProbeError
-from worker.model import Reason
 from worker.saslprep import prepare
 from worker.scram import MAX_ITERATIONS, Keys, SaltedPasswords, ScramClient
+from worker.words import Reason
 
 SHA_256 = "SCRAM-SHA-256"
 SERVER_NONCE = "rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.nouns import row
-from worker.model import Engine, Reason
 from worker.network import AddressRules, Network
 from worker.probes import table
 from worker.target import Reject, Target, make_target
+from worker.words import Engine, Reason
 
 PROBES = table("wire", "pymongo", Network(AddressRules.build([], [])))
 json_values = st.recursive(

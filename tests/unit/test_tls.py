@@ -23,12 +23,12 @@ from worker.addresses import AddressRules
 from worker.check import Checker
 from worker.errors import ProbeError
 from worker.handshakes import DEAR_SECONDS, Handshakes
-from worker.model import Engine, Reason
 from worker.network import Network
 from worker.plan import Host, TlsRules
 from worker.probes.redis import RedisProbe
 from worker.stopwatch import Stopwatch
 from worker.tls import TlsSession, _certificates, build_context, count_certificates
+from worker.words import Engine, Reason
 
 ALLOWANCE_SECONDS = 0.05
 """Of the main thread's own CPU time, in which nobody else is served."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from worker.model import Engine
 from worker.network import Network
 from worker.probes.mongodb import MongoDBProbe
 from worker.probes.postgresql import PostgreSQLProbe
 from worker.probes.redis import RedisProbe
 from worker.target import Probes
+from worker.words import Engine
 
 
 def table(

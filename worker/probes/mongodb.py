@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from worker.connection import ConnectionString
 from worker.errors import ProbeError
-from worker.model import Answer, Phase, Reason
+from worker.model import Answer
 from worker.network import Network
 from worker.plan import Config, Host
 from worker.probes.mongodb_login import Login, sign_in
@@ -23,6 +23,7 @@ from worker.probes.mongodb_strangers import recognize
 from worker.probes.mongodb_wire import Conversation
 from worker.scram import SaltedPasswords
 from worker.stopwatch import Stopwatch
+from worker.words import Phase, Reason
 
 
 class MongoDBProbe:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from worker.errors import ProbeError
-from worker.model import Reason
 from worker.probes.mongodb_plan import SCRAM, MongoDBPlan
 from worker.probes.mongodb_wire import (
     AUTHENTICATION_FAILED,
@@ -19,6 +18,7 @@ from worker.probes.mongodb_wire import (
     Document,
 )
 from worker.scram import SaltedPasswords, ScramClient
+from worker.words import Reason
 
 
 class Login:

@@ -13,11 +13,12 @@ from typing import Any
 
 from worker.connection import MAX_PORT
 from worker.errors import MAX_HOST, ProbeError
-from worker.model import Answer, Reason
+from worker.model import Answer
 from worker.plan import Host
 from worker.probes.mongodb_plan import MongoDBPlan, unusable
 from worker.quoting import quoted
 from worker.stopwatch import Stopwatch
+from worker.words import Reason
 
 MAX_HOSTS = 10
 """Hosts asked in one attempt, whatever the servers name."""

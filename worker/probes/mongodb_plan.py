@@ -10,8 +10,8 @@ from pydantic import Field
 
 from worker.connection import ConnectionString
 from worker.errors import ProbeError
-from worker.model import Reason
 from worker.plan import MAX_MILLISECONDS, Config, Host, Plan, RowModel, Tls, TlsRules
+from worker.words import Reason
 
 DEFAULT_PORT = 27017
 SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-1")

@@ -6,12 +6,12 @@ import asyncio
 from contextlib import suppress
 
 from worker.errors import ProbeError
-from worker.model import Engine, Phase, Reason
 from worker.network import Network
 from worker.plan import Host, TlsRules
 from worker.probes.mongodb_wire import CommandError, Conversation
 from worker.probes.strangers import PATIENCE, understands
 from worker.stopwatch import Stopwatch
+from worker.words import Engine, Phase, Reason
 
 
 async def recognize(

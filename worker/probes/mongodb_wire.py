@@ -17,8 +17,8 @@ from bson.errors import BSONError
 
 from worker import __version__
 from worker.errors import ProbeError, Reading
-from worker.model import Reason
 from worker.quoting import quoted
+from worker.words import Reason
 
 Document = Mapping[str, Any]
 

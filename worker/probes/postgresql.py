@@ -6,7 +6,7 @@ import asyncio
 
 from worker.connection import ConnectionString
 from worker.errors import ProbeError
-from worker.model import Answer, Engine, Phase, Reason
+from worker.model import Answer
 from worker.network import Network
 from worker.plan import Config, Host
 from worker.probes.postgresql_plan import PostgreSQLPlan, make_plan
@@ -14,6 +14,7 @@ from worker.probes.postgresql_wire import ElsewhereError, Session, ask_for_tls
 from worker.probes.strangers import recognize
 from worker.scram import SaltedPasswords
 from worker.stopwatch import Stopwatch
+from worker.words import Engine, Phase, Reason
 
 _UNREACHED = frozenset({Reason.DNS, Reason.REFUSED, Reason.UNREACHABLE, Reason.TIMEOUT})
 

@@ -11,9 +11,9 @@ from pydantic import Field
 
 from worker.connection import ConnectionString
 from worker.errors import ProbeError
-from worker.model import Reason
 from worker.plan import MAX_MILLISECONDS, Config, Host, Plan, RowModel, Tls, TlsRules
 from worker.spellings import EVERYTHING, secret_forms
+from worker.words import Reason
 
 APPLICATION_NAME = "database-health-worker"
 DEFAULT_PORT = 5432

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from struct import Struct
 
 from worker.errors import ProbeError, Reading
-from worker.model import Phase, Reason
 from worker.network import MAX_REPLY, Connection
 from worker.plan import Host, TlsRules
 from worker.quoting import quoted
 from worker.scram import SaltedPasswords, ScramClient
 from worker.stopwatch import Stopwatch
+from worker.words import Phase, Reason
 
 MAX_MESSAGES = 200
 """Messages in answer to one of ours; a start-up brings about 20."""

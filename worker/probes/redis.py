@@ -11,12 +11,13 @@ from pydantic import Field
 
 from worker.connection import ConnectionString
 from worker.errors import ProbeError, Reading
-from worker.model import Answer, Engine, Phase, Reason
+from worker.model import Answer
 from worker.network import Connection, Network
 from worker.plan import MAX_MILLISECONDS, Config, Host, Plan, RowModel, Tls, TlsRules
 from worker.probes.strangers import recognize
 from worker.quoting import quoted
 from worker.stopwatch import Stopwatch
+from worker.words import Engine, Phase, Reason
 
 DEFAULT_PORT = 6379
 MAX_INDEX = 2**31 - 1

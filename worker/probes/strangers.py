@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from worker.errors import ProbeError
-from worker.model import Engine, Phase, Reason
 from worker.network import Network
 from worker.plan import Host
 from worker.stopwatch import Stopwatch
+from worker.words import Engine, Phase, Reason
 
 PATIENCE = 0.5
 """Seconds for each greeting, all at once: who knows what to say says it at once."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from worker.model import Engine
 from worker.probes.drivers.mongodb import MongoDBDriverProbe
 from worker.probes.drivers.postgresql import PostgreSQLDriverProbe
 from worker.probes.drivers.redis import RedisDriverProbe
 from worker.target import Probes
+from worker.words import Engine
 
 
 def table(mongodb_driver: Literal["pymongo", "motor"]) -> Probes:

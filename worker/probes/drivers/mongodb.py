@@ -19,11 +19,12 @@ from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeou
 
 from worker.connection import ConnectionString
 from worker.errors import ProbeError, translate
-from worker.model import Answer, Phase, Reason
+from worker.model import Answer
 from worker.plan import Config
 from worker.probes.drivers.mongodb_errors import RULES, read_topology
 from worker.probes.mongodb_plan import MongoDBPlan, make_plan, unusable
 from worker.probes.mongodb_wire import AUTHENTICATION_FAILED
+from worker.words import Phase, Reason
 
 CLOSE_SECONDS = 1.5
 """After which a goodbye is broken off: during a TLS connect on uvloop one hung for 60 s."""

@@ -20,11 +20,11 @@ from pymongo.errors import (
 )
 
 from worker.errors import MAX_HOST, ProbeError, Reading, Rule, reading, translate
-from worker.model import Reason
 from worker.plan import Host
 from worker.probes.mongodb_plan import unusable
 from worker.probes.mongodb_wire import MAX_QUOTED, read_error
 from worker.quoting import quoted
+from worker.words import Reason
 
 _UP_BUT_NO_PRIMARY = frozenset({"RSSecondary", "RSArbiter", "RSOther", "RSGhost"})
 _ABSURD_SCRAM = "Server returned an invalid"

@@ -11,12 +11,13 @@ import asyncpg
 
 from worker.connection import ConnectionString
 from worker.errors import Reading, Rule, reading, translate
-from worker.model import Answer, Reason
+from worker.model import Answer
 from worker.plan import Config, TlsRules
 from worker.probes.postgresql import unwished
 from worker.probes.postgresql_plan import PostgreSQLPlan, make_plan
 from worker.probes.postgresql_wire import read_error
 from worker.tls import build_context
+from worker.words import Reason
 
 _NO_TLS = "rejected SSL upgrade"
 

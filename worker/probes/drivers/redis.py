@@ -18,10 +18,11 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.connection import ConnectionString
 from worker.errors import NETWORK_RULES, ProbeError, Reading, Rule, reading, translate
-from worker.model import Answer, Reason
+from worker.model import Answer
 from worker.plan import Config, TlsRules
 from worker.probes.redis import RedisPlan, make_plan, read_error
 from worker.tls import build_context
+from worker.words import Reason
 
 _STRANGER = "the answer is not Redis'"
 
