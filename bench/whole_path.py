@@ -41,13 +41,11 @@ def measure(servers: Fleet, registry: Registry, engine: Engine, report: Report) 
         worker.stop()
         at_once = [_hurry(start, registry) for _ in range(WINDOWS)]
     mine, its = (aims.here(report, engine, aim) for aim in (AIMS[engine], REGISTRY_AIM))
-    for name, windows in (("at its pace", paced), ("all due at once", at_once)):
+    floors = aims.of_the_paced_floor(report, engine, cheapest(paced).worker_us)
+    for name, windows, ratio in (("at its pace", paced, floors), ("all due at once", at_once, "")):
         what = f"{engine}: whole path, {name}"
         spent = cheapest(windows)
-        floors = (
-            aims.of_the_paced_floor(report, engine, spent.worker_us) if windows is paced else ""
-        )
-        note = ", ".join(filter(None, (f"{spent.rate:,.0f} a second", floors, mine)))
+        note = ", ".join(filter(None, (f"{spent.rate:,.0f} a second", ratio, mine)))
         report.add(
             Row(what, spent.worker_us, "us CPU", AIMS[engine], note),
             Row(f"{what}, the registry", spent.registry_us, "us CPU", REGISTRY_AIM, its),

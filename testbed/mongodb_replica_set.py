@@ -85,10 +85,7 @@ class MongoDBReplicaSet:
     def _has_primary(self) -> bool:
         try:
             return self.primary.running
-        except (
-            ProgramError,
-            AutoReconnect,
-        ):  # a member that changes its role hangs up on everybody
+        except (ProgramError, AutoReconnect):  # who changes its role hangs up on everybody
             return False
 
     def _configuration(self) -> dict[str, Any]:
