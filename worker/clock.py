@@ -13,6 +13,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
 Job = Callable[[], Awaitable[None]]
+_LOG = logging.getLogger("apscheduler")
 
 
 class Clock:
@@ -24,7 +25,7 @@ class Clock:
 
     def __init__(self) -> None:
         # A firing that is skipped because the last one still runs is meant to be.
-        logging.getLogger("apscheduler").setLevel(logging.ERROR)
+        _LOG.setLevel(logging.ERROR)
         self._scheduler = AsyncIOScheduler(timezone=UTC)
         self._intervals: dict[str, float] = {}
         self._guard: asyncio.TimerHandle | None = None
@@ -69,6 +70,8 @@ class Clock:
         if self._guard is not None:
             self._guard.cancel()
         if self._scheduler.running:
+            # A job that is cancelled before its first step cannot help being told as an error.
+            _LOG.setLevel(logging.CRITICAL)
             self._scheduler.shutdown(wait=False)
 
     def _plan(self, name: str, seconds: float) -> None:

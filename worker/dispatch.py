@@ -85,7 +85,8 @@ class Dispatcher:
                 self._start_remembered()
                 continue
             try:
-                await self._claim()
+                with self.rhythm.between_ticks():
+                    await self._claim()
             except RegistryUnavailableError:
                 self._slots.forget_claims()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from worker.model import RawRow
 
@@ -16,7 +17,7 @@ STRAY_AMONG_FEW = 0.02
 PULL = STRAY - STRAY_AMONG_FEW
 """How much of a tick it waits longer that claims right behind another replica."""
 FEW = 20
-"""So many replicas keep their ticks apart; among more, chance does as well, and sooner."""
+"""Among more replicas than these, chance spaces the ticks as well, and sooner."""
 REMEMBERED = 8
 """Over about how many claims it is told how many replicas there are."""
 
@@ -41,15 +42,34 @@ class Rhythm:
         """Seconds from anybody's last claim to this replica's; None where that is not known."""
         self._usual = 0.0
         """The same of the last few claims; some T/N where N replicas tick every T seconds."""
+        self._is_between_ticks = False
+        self._is_after_own_claim = False
+
+    @contextmanager
+    def between_ticks(self) -> Iterator[None]:
+        """Claim in here for slots that have become free.
+
+        Such a claim tells nothing, and the next one only how long ago it was.
+        """
+        self._is_between_ticks = self._is_after_own_claim = True
+        try:
+            yield
+        finally:
+            self._is_between_ticks = False
 
     def note_claim(self, rows: Sequence[RawRow]) -> None:
         """Learn from a claim that took all that was due within the horizon, first rows first.
 
-        What was due before the claim tells nothing: it was edited, or has waited for a slot.
+        Rows that were due before it tell nothing: they were edited, or have waited for a slot.
         """
+        if self._is_between_ticks:
+            return
+        is_after_own_claim, self._is_after_own_claim = self._is_after_own_claim, False
         ahead = ((row.lease.slot - row.lease.claimed_at).total_seconds() for row in rows)
-        first = next((seconds for seconds in ahead if seconds > 0), self._horizon)
-        self._since = max(0.0, self._horizon - first)
+        first = next((seconds for seconds in ahead if seconds > 0), None)
+        if is_after_own_claim or (rows and first is None):
+            return
+        self._since = 0.0 if first is None else max(0.0, self._horizon - first)
         self._usual += (self._since - self._usual) / REMEMBERED
 
     def gap(self) -> float:

@@ -7,6 +7,8 @@ import time
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
+import pytest
+
 from worker.clock import Clock
 
 EVERY_SECONDS = 0.1
@@ -82,6 +84,26 @@ async def test_a_run_that_outlasts_its_gap_is_followed_at_once() -> None:
     async with asyncio.timeout(100 * EVERY_SECONDS):
         await again.wait()
     clock.stop()
+
+
+async def test_stopping_is_no_error_even_for_a_job_that_has_not_begun(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def job() -> None:
+        return
+
+    for _ in range(3):
+        clock = Clock()
+        clock.every(EVERY_SECONDS, job, "tick")
+        clock.start()
+        await asyncio.sleep(0)
+        clock.stop()
+        clock = Clock()
+        clock.every(EVERY_SECONDS, job, "tick")
+        clock.start()
+        clock.stop()
+        await asyncio.sleep(EVERY_SECONDS)
+    assert not caplog.records
 
 
 async def test_a_job_that_was_planned_an_hour_ahead_is_brought_back() -> None:

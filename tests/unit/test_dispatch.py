@@ -634,6 +634,18 @@ async def test_a_claim_that_fills_the_slots_tells_nothing_of_other_replicas(benc
     assert bench.dispatcher.rhythm.gap() == by_chance
 
 
+async def test_a_claim_for_freed_slots_is_not_taken_for_another_replicas(bench: Bench) -> None:
+    by_chance = longest_gap_of(bench)
+    refill = asyncio.create_task(bench.dispatcher.refill())
+    bench.registry.due = [*(make_row() for _ in range(4)), make_row(due_in=0.1)]
+    await bench.dispatcher.tick()
+    await bench.until(lambda: len(bench.checker.checked) == 5)
+    refill.cancel()
+    bench.registry.due = [make_row(due_in=0.1)]
+    await bench.dispatcher.tick()
+    assert bench.dispatcher.rhythm.gap() == by_chance
+
+
 async def test_a_claim_of_known_rows_tells_nothing_of_other_replicas(bench: Bench) -> None:
     by_chance = longest_gap_of(bench)
     row = await bench.remember()

@@ -125,6 +125,28 @@ def test_no_gap_is_longer_than_rows_are_claimed_ahead(ahead: list[float]) -> Non
         assert 0.4 * TICK_SECONDS < rhythm.gap() <= HORIZON_SECONDS
 
 
+@pytest.mark.parametrize("ahead", [[-0.5, -0.1], [-3600.0]])
+def test_rows_that_have_waited_for_long_make_no_tick_longer(ahead: list[float]) -> None:
+    rhythm = Rhythm(HORIZON_SECONDS, lambda least, _: least)
+    rhythm.note_claim([make_row(due_in=0.1)])
+    rhythm.gap()
+    rhythm.note_claim([make_row(due_in=seconds) for seconds in ahead])
+    assert rhythm.gap() == pytest.approx((1 - STRAY) * TICK_SECONDS)
+
+
+def test_a_claim_between_ticks_is_not_taken_for_another_replicas() -> None:
+    rhythm = Rhythm(HORIZON_SECONDS, lambda _, most: most)
+    known = HORIZON_SECONDS - TICK_SECONDS
+    rhythm.note_claim([make_row(due_in=known)])
+    rhythm.gap()
+    with rhythm.between_ticks():
+        rhythm.note_claim([make_row(due_in=1.3)])
+    rhythm.note_claim([make_row(due_in=1.3)])
+    assert rhythm.gap() == pytest.approx((1 + STRAY) * TICK_SECONDS)
+    rhythm.note_claim([make_row(due_in=known)])
+    assert rhythm.gap() == pytest.approx((1 + STRAY_AMONG_FEW) * TICK_SECONDS, abs=1e-3)
+
+
 def test_without_a_claim_that_tells_a_gap_is_left_to_chance() -> None:
     rhythm = Rhythm(HORIZON_SECONDS, lambda _, most: most)
     rhythm.note_claim([make_row(due_in=0.1)])
